@@ -1,0 +1,104 @@
+"""
+Frozen snapshots of a client, a worker and its pool.
+
+They are what the status page, the control commands and the tests read: plain
+values, so that a snapshot can be encoded as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StuckThread:
+    """
+    A thread that did not end when its job was interrupted.
+
+    :ivar name: the thread's name; empty where the job did not even begin.
+    :ivar seconds: how long ago its job was interrupted.
+    """
+
+    name: str
+    task_id: str
+    call_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """
+    A thread pool at one moment.
+
+    :ivar size: how many jobs it can run at once.
+    :ivar idle: how many more it would start now.
+    :ivar busy: how many it runs, stuck ones not counted.
+    :ivar stuck: the threads that are quarantined now.
+    :ivar replaced: how many were quarantined ever.
+    """
+
+    size: int
+    idle: int
+    busy: int
+    stuck: tuple[StuckThread, ...] = ()
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """
+    A worker at one moment.
+
+    :ivar broker: where it is connected, without the password.
+    :ivar processed: calls that ended with a result.
+    :ivar exceptions: calls that ended with an error, timeouts not counted.
+    :ivar in_progress: calls that run now.
+    :ivar held: calls that it took and did not start yet.
+    :ivar waittimes: seconds between arrival and start of the last ten calls.
+    :ivar started: when, in seconds since 1970.
+    """
+
+    worker_id: str
+    name: str
+    host: str
+    pid: int
+    tasks: tuple[str, ...]
+    connected: bool
+    broker: str
+    pool: PoolStatus
+    processed: int = 0
+    exceptions: int = 0
+    timeouts: int = 0
+    in_progress: int = 0
+    held: int = 0
+    unconfirmed_replies: int = 0
+    waittimes: tuple[float, ...] = ()
+    draining: bool = False
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatus:
+    """
+    A client at one moment.
+
+    :ivar blocked: the broker's reason for blocking the connection; None where it doesn't.
+    :ivar broker: where it is connected, without the password.
+    :ivar pending: calls without an outcome.
+    :ivar waiting: messages that wait to be written.
+    :ivar unconfirmed: messages that the broker did not confirm yet.
+    """
+
+    client_id: str
+    connected: bool
+    blocked: str | None
+    broker: str
+    pending: int = 0
+    waiting: int = 0
+    unconfirmed: int = 0
+    calls: int = 0
+    answers: int = 0
+    errors: int = 0
+    late_replies: int = 0
+    duplicate_replies: int = 0
+    undecodable: int = 0
