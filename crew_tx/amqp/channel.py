@@ -1,0 +1,340 @@
+"""
+One channel: requests and their answers, consumers, publishing and confirms.
+
+Two ways in. txamqp's: every AMQP method by name, answered by a Deferred, and
+consumer queues to ``get`` from. And the quick one that crew_tx itself uses:
+:meth:`AMQChannel.publish` and :meth:`AMQChannel.consume` with a callback, where
+no Deferred, queue or lock is made for a message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txamqp.client import ChannelClosed, Closed, ConnectionClosed
+from txamqp.content import Content
+from txamqp.message import Message
+from txamqp.protocol import AMQChannel as _AMQChannel
+
+from crew_tx.amqp import frames, methods
+from crew_tx.amqp.content import ContentAssembler, ContentProperties
+from crew_tx.amqp.delivery import ConsumerQueue, Delivery, Returned
+from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.spec import methods as spec_methods
+from crew_tx.errors import EncodeError, ProtocolError
+from crew_tx.message import Properties
+
+if TYPE_CHECKING:
+    from crew_tx.amqp.protocol import AMQClient
+
+_BASIC = 60
+_UNEXPECTED_FRAME = 505
+_COMMAND_INVALID = 503
+_WITH_CONTENT = frozenset((methods.BASIC_DELIVER, methods.BASIC_RETURN, methods.BASIC_GET_OK))
+
+_METHODS = spec_methods()
+
+ConsumerCallback = Callable[[Delivery], object]
+CancelledCallback = Callable[[str], object]
+
+
+class AMQChannel(_AMQChannel):
+    """
+    txamqp's channel.
+
+    :ivar id: its number.
+    :ivar closed: whether it has ended, by either side.
+    :ivar reason: what ended it.
+    :ivar on_return: called with each :class:`Returned`; without it they go to
+        the client's ``basic_return_queue``.
+    :ivar on_confirm: called with (delivery tag, multiple, acked) for confirms.
+    :ivar on_closed: called with the reason when it ends, whoever ends it.
+    """
+
+    log = Logger()
+
+    # Upstream's __init__ makes the queues by which it passes each frame on; none is used here.
+    def __init__(self, id: int, outgoing: object, client: AMQClient) -> None:
+        self.id = id
+        self.client = client
+        self.closed = False
+        self.reason: object = None
+        self.on_return: Callable[[Returned], object] | None = None
+        self.on_confirm: Callable[[int, bool, bool], object] | None = None
+        self.on_closed: Callable[[object], object] | None = None
+        self.published = 0
+        self._closing = False
+        self._requests: deque[tuple[Any, defer.Deferred[Any]]] = deque()
+        self._consumers: dict[str, tuple[ConsumerCallback, CancelledCallback | None]] = {}
+        self._queues: dict[str, ConsumerQueue] = {}
+        self._content = ContentAssembler()
+
+    # -- the quick way ---------------------------------------------------------
+
+    def publish(
+        self, exchange: str, routing_key: str, properties: bytes, body: bytes, mandatory: bool = False
+    ) -> int:
+        """
+        Publish a message.
+
+        :param properties: what :func:`~crew_tx.amqp.properties.encode_properties` made.
+        :returns: its sequence number on this channel, by which a confirm names it.
+        :raises txamqp.client.Closed: if the channel has ended.
+        :raises EncodeError: if its properties don't fit into one frame.
+        """
+        if self.closed:
+            raise closed_error(self.reason)
+        client = self.client
+        content = frames.pack_content(self.id, _BASIC, properties, body, client.frame_max)
+        prefix = frames.publish_prefix(self.id, exchange, routing_key, mandatory)
+        self.published += 1
+        if len(content) <= 2:
+            client.write(b"".join((prefix, *content)))
+        else:
+            client.write_all([prefix, *content])
+        return self.published
+
+    def ack(self, delivery_tag: int, multiple: bool = False) -> None:
+        """Acknowledge a delivery; nothing happens if the channel has ended, since the tag died with it."""
+        if not self.closed:
+            self.client.write(frames.pack_method(self.id, methods.BASIC_ACK, (delivery_tag, multiple)))
+
+    def nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        """Hand a delivery back, or reject it; nothing happens if the channel has ended."""
+        if not self.closed:
+            arguments = (delivery_tag, multiple, requeue)
+            self.client.write(frames.pack_method(self.id, methods.BASIC_NACK, arguments))
+
+    def consume(
+        self,
+        queue: str,
+        callback: ConsumerCallback,
+        *,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        on_cancelled: CancelledCallback | None = None,
+        arguments: dict[str, Any] | None = None,
+    ) -> defer.Deferred[str]:
+        """
+        Consume from a queue by callback.
+
+        :param callback: called with each :class:`Delivery`.
+        :param on_cancelled: called with the consumer tag when the broker ends
+            the consumer, as it does when the queue is deleted.
+        :returns: a Deferred of the consumer tag.
+        """
+        started = self.basic_consume(
+            queue=queue, no_ack=no_ack, exclusive=exclusive, arguments=arguments or {}
+        )
+
+        def register(message: Message) -> str:
+            tag: str = message.consumer_tag
+            self._consumers[tag] = (callback, on_cancelled)
+            return tag
+
+        return started.addCallback(register)  # type: ignore[no-any-return]
+
+    def cancel(self, consumer_tag: str) -> defer.Deferred[None]:
+        """
+        End a consumer.
+
+        What the broker sent before it heard of this is still delivered.
+        """
+
+        def forget(_: object) -> None:
+            self._forget_consumer(consumer_tag)
+
+        return self.basic_cancel(consumer_tag=consumer_tag).addCallback(forget)  # type: ignore[no-any-return]
+
+    # -- txamqp's way ----------------------------------------------------------
+
+    def invoke(self, method: Any, args: tuple[Any, ...], content: Content | None = None) -> defer.Deferred[Any]:
+        """
+        Send a method.
+
+        All of it is encoded before any of it is written, so an argument that
+        can't be leaves the connection as it was.
+
+        :returns: a Deferred of the answer's ``Message``, of None for a method
+            without one; errbacks with ``Closed`` or :class:`EncodeError`.
+        """
+        try:
+            if self.closed:
+                raise closed_error(self.reason)
+            method_id = method.klass.id << 16 | method.id
+            data = self._packed(method, method_id, args, content)
+        except Exception:
+            return defer.fail()
+        self._before_write(method_id)
+        answer: defer.Deferred[Any] = defer.Deferred()
+        if method.responses and not _is_nowait(method, args):
+            # A cancelled Deferred keeps its place here: its answer still comes, and is dropped.
+            self._requests.append((method, answer))
+        else:
+            answer.callback(None)
+        self.client.write_all(data)
+        return answer
+
+    def consumer_queue(self, consumer_tag: str) -> ConsumerQueue:
+        """The queue that this channel's deliveries to one consumer come into."""
+        queue = self._queues.get(consumer_tag)
+        if queue is None:
+            queue = self._queues[consumer_tag] = self.client.claim_queue(consumer_tag)
+            if self.closed:
+                queue.close()
+        return queue
+
+    def has_queue(self, consumer_tag: str) -> bool:
+        """Whether a consumer of this channel has that tag and a queue."""
+        return consumer_tag in self._queues
+
+    def close(self, reason: object) -> None:
+        """End the channel because its connection ends."""
+        self._closing = True
+        self.do_close(reason)
+
+    def do_close(self, reason: object) -> None:
+        """End the channel: fail what waits, close its queues, free its number."""
+        if self.closed:
+            return
+        self.closed = True
+        self.reason = reason
+        self.client.channel_ended(self)
+        requests, self._requests = self._requests, deque()
+        for _, answer in requests:
+            self._fail(answer)
+        for queue in self._queues.values():
+            queue.close()
+        self._consumers.clear()
+        if self.on_closed is not None:
+            self.on_closed(reason)
+        if not self._closing:
+            self.client.channel_failed(self, Failure(closed_error(reason)))
+
+    def consumer_cancelled(self, consumer_tag: str) -> None:
+        """The broker ended a consumer (its queue is gone, or its node)."""
+        _, on_cancelled = self._consumers.get(consumer_tag, (None, None))
+        self._forget_consumer(consumer_tag)
+        if on_cancelled is not None:
+            on_cancelled(consumer_tag)
+
+    # -- from the wire -----------------------------------------------------------
+
+    def method_received(self, method_id: int, args: tuple[Any, ...]) -> None:
+        """:raises ProtocolError: if it comes where content was due."""
+        if not self._content.idle:
+            raise ProtocolError(
+                f"a method came on channel {self.id} where content was due", reply_code=_UNEXPECTED_FRAME
+            )
+        if method_id in _WITH_CONTENT:
+            self._content.method(method_id, args)
+        elif method_id == methods.BASIC_ACK and self.on_confirm is not None:
+            self.on_confirm(args[0], args[1], True)
+        elif method_id == methods.BASIC_NACK and self.on_confirm is not None:
+            self.on_confirm(args[0], args[1], False)
+        else:
+            self._dispatch(method_id, args, None)
+
+    def header_received(self, size: int, properties: Properties) -> None:
+        """:raises ProtocolError: if no content is due."""
+        content = self._content.header(size, properties)
+        if content is not None:
+            self._content_received(*content)
+
+    def body_received(self, part: bytes) -> None:
+        """:raises ProtocolError: if no body is due, or more comes than was announced."""
+        content = self._content.body(part)
+        if content is not None:
+            self._content_received(*content)
+
+    def _content_received(
+        self, method_id: int, args: tuple[Any, ...], properties: Properties, body: bytes
+    ) -> None:
+        if method_id == methods.BASIC_DELIVER:
+            consumer = self._consumers.get(args[0])
+            if consumer is not None:
+                self._call(consumer[0], Delivery._make((*args, properties, body)))
+                return
+        elif method_id == methods.BASIC_RETURN and self.on_return is not None:
+            self._call(self.on_return, Returned._make((*args, properties, body)))
+            return
+        self._dispatch(method_id, args, Content(body, properties=ContentProperties.of(properties)))
+
+    def _call(self, callback: Callable[[Any], object], value: object) -> None:
+        """A callback's mistake is its own: the connection and the other messages go on."""
+        try:
+            callback(value)
+        except Exception:
+            self.log.failure("a callback for messages of channel {channel} failed", channel=self.id)
+
+    def _dispatch(self, method_id: int, args: tuple[Any, ...], content: Content | None) -> None:
+        message = Message(_METHODS[method_id], args, content)
+        if message.method.response:
+            self._answered(method_id, message)
+        else:
+            self.client.delegate.dispatch(self, message)
+
+    def _answered(self, method_id: int, message: Message) -> None:
+        if not self._requests or method_id not in _answers_to(self._requests[0][0]):
+            name = f"{message.method.klass.name}.{message.method.name}"
+            raise ProtocolError(f"{name} came on channel {self.id} unasked", reply_code=_COMMAND_INVALID)
+        _, answer = self._requests.popleft()
+        if method_id == methods.CHANNEL_CLOSE_OK:
+            self.close(message)
+        answer.callback(message)
+
+    # -- out ---------------------------------------------------------------------
+
+    def _packed(
+        self, method: Any, method_id: int, args: tuple[Any, ...], content: Content | None
+    ) -> list[bytes]:
+        data = [frames.pack_method(self.id, method_id, args)]
+        if method.content:
+            data += self._packed_content(method.klass.id, content or Content(b""))
+        return data
+
+    def _packed_content(self, class_id: int, content: Content) -> list[bytes]:
+        if content.children:
+            raise EncodeError("AMQP 0-9-1 has no content with children")
+        body = content.body.encode() if isinstance(content.body, str) else bytes(content.body)
+        properties = encode_properties(content.properties)
+        return frames.pack_content(self.id, class_id, properties, body, self.client.frame_max)
+
+    def _before_write(self, method_id: int) -> None:
+        if method_id == methods.BASIC_PUBLISH:
+            self.published += 1
+        elif method_id == methods.CONFIRM_SELECT:
+            self.published = 0
+
+    def _forget_consumer(self, consumer_tag: str) -> None:
+        self._consumers.pop(consumer_tag, None)
+        queue = self._queues.pop(consumer_tag, None)
+        if queue is not None:
+            queue.close()
+
+    def _fail(self, answer: defer.Deferred[Any]) -> None:
+        answer.errback(Failure(closed_error(self.reason)))
+
+
+def closed_error(reason: object) -> Closed:
+    """The ``Closed`` that says what ended a channel."""
+    if not isinstance(reason, Message):
+        return Closed(reason)
+    return ChannelClosed(reason) if reason.method.klass.name == "channel" else ConnectionClosed(reason)
+
+
+@cache
+def _answers_to(method: Any) -> frozenset[int]:
+    """By ids, since the channel's methods may come from another reading of the specification."""
+    return frozenset(answer.klass.id << 16 | answer.id for answer in method.responses)
+
+
+def _is_nowait(method: Any, args: tuple[Any, ...]) -> bool:
+    field = method.fields.bypyname.get("nowait")
+    return field is not None and bool(args[method.fields.index(field)])

@@ -1,0 +1,130 @@
+"""Endpoints for AMQP URLs, by TCP and by TLS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import crypto
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from crew_tx.amqp.factory import AMQFactory
+from crew_tx.amqp.protocol import AMQClient
+from crew_tx.amqp.uri import TLS, BrokerURL, parse
+from crew_tx.errors import ConfigurationError
+
+CONNECT_TIMEOUT = 10.0
+
+
+def client_endpoint(reactor: Any, url: BrokerURL, timeout: float = CONNECT_TIMEOUT) -> IStreamClientEndpoint:
+    """
+    Where to connect to for a URL: by TLS whenever it says ``amqps``.
+
+    :raises ConfigurationError: if a certificate file can't be used.
+    """
+    endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+    if url.tls is None:
+        return endpoint
+    return wrapClientTLS(_tls_options(url.host, url.tls), endpoint)
+
+
+def _tls_options(host: str, tls: TLS) -> Any:
+    options: dict[str, Any] = {}
+    if tls.cacertfile is not None:
+        options["trustRoot"] = ssl.trustRootFromCertificates(_certificates(tls.cacertfile))
+    if tls.certfile is not None:
+        options["clientCertificate"] = _client_certificate(tls.certfile, tls.keyfile or tls.certfile)
+    return ssl.optionsForClientTLS(tls.server_name or host, **options)
+
+
+def _certificates(path: str) -> list[ssl.Certificate]:
+    end = b"-----END CERTIFICATE-----"
+    blocks = [block + end for block in _read(path).split(end) if b"-----BEGIN CERTIFICATE-----" in block]
+    if not blocks:
+        raise ConfigurationError(f"cacertfile {path} has no PEM certificate")
+    try:
+        return [ssl.Certificate.loadPEM(block) for block in blocks]
+    except crypto.Error:
+        raise ConfigurationError(f"cacertfile {path} has a damaged certificate") from None
+
+
+def _client_certificate(certfile: str, keyfile: str) -> ssl.PrivateCertificate:
+    try:
+        pem = _read(keyfile) + b"\n" + _read(certfile)
+        certificate: ssl.PrivateCertificate = ssl.PrivateCertificate.loadPEM(pem)
+        return certificate
+    except crypto.Error:
+        raise ConfigurationError(
+            f"certfile {certfile} and keyfile {keyfile} are not a PEM certificate and its key"
+        ) from None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigurationError(f"the certificate file {path} can't be read: {error.strerror}") from None
+
+
+class AMQEndpoint:
+    """
+    txamqp's endpoint: connects and logs in.
+
+    The parameters are txamqp's; ``tls`` comes in addition.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int | str,
+        username: str = "",
+        password: str = "",
+        vhost: str = "/",
+        heartbeat: int = 0,
+        auth_mechanism: str = "AMQPLAIN",
+        timeout: float = 30,
+        tls: TLS | None = None,
+    ) -> None:
+        self._url = BrokerURL(
+            host, int(port), username, password, vhost, int(heartbeat), auth_mechanism, tls
+        )
+        self._endpoint = client_endpoint(reactor, self._url, timeout)
+
+    @classmethod
+    def from_uri(cls, reactor: Any, uri: str) -> AMQEndpoint:
+        """
+        An endpoint for an AMQP URL.
+
+        :raises ConfigurationError: if it isn't one.
+        """
+        url = parse(uri)
+        # txamqp logs in by AMQPLAIN where the URL does not say otherwise.
+        mechanism = url.mechanism if "auth_mechanism" in uri else "AMQPLAIN"
+        return cls(
+            reactor,
+            url.host,
+            url.port,
+            url.username,
+            url.password,
+            url.vhost,
+            url.heartbeat or 0,
+            mechanism,
+            tls=url.tls,
+        )
+
+    def connect(self, protocol_factory: AMQFactory) -> Deferred[AMQClient]:
+        """A Deferred of a client that is logged in; its connection is dropped if that fails."""
+        url = self._url
+        protocol_factory.set_vhost(url.vhost)
+        protocol_factory.set_heartbeat(url.heartbeat or 0)
+
+        def log_in(client: AMQClient) -> Deferred[AMQClient]:
+            opened = client.authenticate(url.username, url.password, mechanism=url.mechanism)
+            return opened.addCallback(lambda _: client)
+
+        connecting: Deferred[Any] = self._endpoint.connect(protocol_factory)
+        return connecting.addCallback(log_in)

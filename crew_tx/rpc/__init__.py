@@ -1,0 +1,1 @@
+"""Remote calls: id to Deferred, and what comes back to them."""

@@ -1,0 +1,195 @@
+"""
+A worker's replies: each kept until the broker has it.
+
+The ack of a call goes out right behind its reply, on the same channel, so the
+broker never sees the ack without the reply. A reply that is returned, since its
+caller's queue is not there now, is sent again after 1, 5 and 30 seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.publisher import Publication, Publisher, encode_message_properties
+from crew_tx.errors import BrokerBlockedError, CrewError, PublishTimeoutError
+from crew_tx.message import Answer
+from crew_tx.rpc.encoding import encoded_answer
+from crew_tx.timer import DeadlineTimer
+from crew_tx.topology import REPLIES
+
+RESEND_AFTER = (1.0, 5.0, 30.0)
+#: Returned replies that are kept to be sent again; the oldest give way.
+MAX_RETURNED = 1000
+_RETRY_AFTER = 1.0
+
+
+class TakenDelivery:
+    """
+    A delivery that a worker has to settle, on the channel that it came by.
+
+    The tag dies with the channel: settling it after that does nothing.
+    """
+
+    __slots__ = ("channel", "tag")
+
+    def __init__(self, channel: AMQChannel, tag: int) -> None:
+        self.channel = channel
+        self.tag = tag
+
+    def ack(self) -> None:
+        """It is answered."""
+        self.channel.ack(self.tag)
+
+    def hand_back(self) -> None:
+        """Let another worker have it."""
+        self.channel.nack(self.tag, requeue=True)
+
+    def reject(self) -> None:
+        """Nobody can make anything of it: to the dead letters."""
+        self.channel.nack(self.tag, requeue=False)
+
+
+class ReplyPublication(Publication):
+    """One reply on its way."""
+
+    __slots__ = ("_answers", "_delivery", "resent", "was_returned")
+
+    def __init__(self, answers: Answers, answer: Answer, reply_to: str, delivery: TakenDelivery) -> None:
+        super().__init__(REPLIES, reply_to, encoded_answer(answer), answer.body, answer.call_id)
+        self._answers = answers
+        self._delivery = delivery
+        self.resent = 0
+        self.was_returned = False
+
+    def written(self, channel: AMQChannel) -> None:
+        if channel is self._delivery.channel and not self.resent:
+            self._delivery.ack()
+
+    def returned(self, returned: Returned) -> None:
+        self.was_returned = True
+
+    def confirmed(self) -> None:
+        self._answers.confirmed(self)
+
+    def failed(self, error: CrewError) -> None:
+        self._answers.failed(self, error)
+
+    def lost(self) -> None:
+        self._answers.publish(self)
+
+
+class Answers:
+    """
+    Sends replies.
+
+    :param clock: an ``IReactorTime``.
+    :ivar undeliverable: replies that were given up, since their callers' queues are gone.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._outstanding: set[ReplyPublication] = set()
+        self._returned: dict[ReplyPublication, None] = {}
+        self._resends: DeadlineTimer[ReplyPublication] = DeadlineTimer(clock, self.publish)
+        self._settled: list[Deferred[None]] = []
+        self.undeliverable = 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """Replies that the broker does not have yet."""
+        return len(self._outstanding)
+
+    def send(self, answer: Answer, reply_to: str | None, delivery: TakenDelivery) -> None:
+        """
+        Send a reply, and settle its call behind it; a one-way call is only settled.
+
+        :raises EncodeError: if its headers can't be written; nothing was sent.
+        """
+        if reply_to is None:
+            delivery.ack()
+            return
+        reply = ReplyPublication(self, answer, reply_to, delivery)
+        self._outstanding.add(reply)
+        self.publish(reply)
+
+    def publish(self, reply: ReplyPublication) -> None:
+        """Publish a reply, for the first time or again."""
+        self._returned.pop(reply, None)
+        reply.was_returned = reply.sent = reply.late = False
+        try:
+            self._publisher.publish(reply)
+        except CrewError:
+            # The line is full: the reply is kept here, and comes again.
+            self._resends.set(reply, _RETRY_AFTER)
+
+    def confirmed(self, reply: ReplyPublication) -> None:
+        """The broker has it, or returned it."""
+        if reply.was_returned:
+            self._resend_later(reply)
+        else:
+            self._done(reply)
+
+    def failed(self, reply: ReplyPublication, error: CrewError) -> None:
+        """It was not taken; it stays ours unless a confirm may still come."""
+        if isinstance(error, PublishTimeoutError) or (isinstance(error, BrokerBlockedError) and error.maybe_sent):
+            return
+        self._resends.set(reply, _RETRY_AFTER)
+
+    def when_settled(self) -> Deferred[None]:
+        """A Deferred that fires when every reply is confirmed, or waits only for its caller to come back."""
+        settled: Deferred[None] = Deferred(self._settled.remove)
+        self._settled.append(settled)
+        self._tell_settled()
+        return settled
+
+    def stop(self) -> None:
+        """Give up what is left, and leave no delayed call."""
+        self._resends.stop()
+        self.undeliverable += len(self._outstanding)
+        self._outstanding.clear()
+        self._returned.clear()
+
+    def _resend_later(self, reply: ReplyPublication) -> None:
+        if reply.resent >= len(RESEND_AFTER):
+            self._give_up(reply)
+            return
+        if len(self._returned) >= MAX_RETURNED:
+            self._give_up(next(iter(self._returned)))
+        self._returned[reply] = None
+        self._resends.set(reply, RESEND_AFTER[reply.resent])
+        reply.resent += 1
+        self._tell_settled()
+
+    def _give_up(self, reply: ReplyPublication) -> None:
+        self.undeliverable += 1
+        self._resends.clear(reply)
+        self._returned.pop(reply, None)
+        self.log.warn("a reply was given up: its caller's queue is gone ({client})", client=reply.routing_key)
+        self._done(reply)
+
+    def _done(self, reply: ReplyPublication) -> None:
+        self._outstanding.discard(reply)
+        self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        if len(self._outstanding) == len(self._returned):
+            settled, self._settled = self._settled, []
+            for deferred in settled:
+                deferred.callback(None)
+
+
+def sendable_headers(headers: dict[str, Any]) -> None:
+    """
+    Check that a reply can carry a task's headers.
+
+    :raises EncodeError: naming the header, or if all of them are too large.
+    """
+    encode_message_properties({"headers": headers})

@@ -1,0 +1,65 @@
+"""What a caller may ask for with a call, checked."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+from crew_tx.errors import InvalidArgumentError
+from crew_tx.message import LONGEST_EXPIRATION, Headers, check_headers
+from crew_tx.topology import HIGHEST_PRIORITY, LONGEST_SHORT_STRING
+
+DEFAULT_EXPIRATION = 86_400.0
+
+
+class CallOptions(NamedTuple):
+    """
+    The keyword arguments of ``Client.call``.
+
+    :ivar expiration: seconds that it may wait in the queue.
+    :ivar timeout: seconds that it may run; None for ``expiration``.
+    """
+
+    priority: int = 0
+    expiration: float = DEFAULT_EXPIRATION
+    timeout: float | None = None
+    persistent: bool = True
+    headers: Headers | None = None
+    serializer: str | None = None
+    compress: str | bool | None = None
+    call_id: str | None = None
+    require_worker: bool = False
+
+    @property
+    def runs(self) -> float:
+        """Seconds that it may run."""
+        return self.expiration if self.timeout is None else self.timeout
+
+    def check(self) -> None:
+        """:raises InvalidArgumentError: naming the argument and what it may be."""
+        if not _is_whole(self.priority) or not 0 <= self.priority <= HIGHEST_PRIORITY:
+            raise InvalidArgumentError(f"priority is a whole number from 0 to 255, not {self.priority!r}")
+        _check_seconds("expiration", self.expiration)
+        if self.timeout is not None:
+            _check_seconds("timeout", self.timeout)
+        if self.headers:
+            check_headers(self.headers)
+        if self.call_id is not None:
+            _check_call_id(self.call_id)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise InvalidArgumentError(f"{name} is a number of seconds, not {value!r}")
+    # Whole milliseconds go over the wire, and 0 of them would expire at once.
+    if not 0.001 <= value <= LONGEST_EXPIRATION:
+        raise InvalidArgumentError(f"{name} is from 0.001 to {LONGEST_EXPIRATION} seconds, not {value!r}")
+
+
+def _check_call_id(call_id: object) -> None:
+    if not isinstance(call_id, str) or not 0 < len(call_id.encode("utf-8", "replace")) <= LONGEST_SHORT_STRING:
+        raise InvalidArgumentError(f"call_id is a str of 1 to {LONGEST_SHORT_STRING} bytes")

@@ -1,0 +1,81 @@
+"""What a client publishes besides calls: one-way messages, and probes for a worker."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.publisher import Publication, Publisher
+from crew_tx.errors import ConnectionLostError, CrewError, NoWorkersError, UnroutableError
+from crew_tx.message import probe_properties
+from crew_tx.rpc.pending import PendingCall, PendingCalls
+from crew_tx.topology import TASKS, WORKERS
+
+
+class Sent(Publication):
+    """
+    A call that nobody answers.
+
+    :ivar deferred: fires when the broker has it.
+    """
+
+    __slots__ = ("deferred",)
+
+    def __init__(self, task_id: str, message_id: str) -> None:
+        super().__init__(TASKS, task_id, b"", b"", message_id)
+        self.deferred: Deferred[None] = Deferred()
+
+    def confirmed(self) -> None:
+        if not self.deferred.called:
+            self.deferred.callback(None)
+
+    def returned(self, returned: Returned) -> None:
+        self.failed(UnroutableError(self.routing_key))
+
+    def failed(self, error: CrewError) -> None:
+        if not self.deferred.called:
+            self.deferred.errback(error)
+
+    def lost(self) -> None:
+        self.failed(
+            ConnectionLostError("the connection to the broker was lost before it confirmed", maybe_sent=True)
+        )
+
+
+class Probe(Publication):
+    """
+    Asks whether a worker of a task is connected, and makes the call only then.
+
+    A worker binds its control queue by each of its tasks; where there is none
+    the broker returns the probe.
+    """
+
+    __slots__ = ("_call", "_pending", "_publisher", "_returned")
+
+    def __init__(self, call: PendingCall, pending: PendingCalls, publisher: Publisher) -> None:
+        message_id = f"probe.{call.message_id}"
+        properties = encode_properties(probe_properties(message_id))
+        super().__init__(WORKERS, call.routing_key, properties, b"", message_id)
+        self._call = call
+        self._pending = pending
+        self._publisher = publisher
+        self._returned = False
+
+    def returned(self, returned: Returned) -> None:
+        self._returned = True
+        self._pending.fail(self._call.message_id, NoWorkersError(self.routing_key))
+
+    def confirmed(self) -> None:
+        if self._returned or self._call.message_id not in self._pending:
+            return
+        try:
+            self._publisher.publish(self._call)
+        except CrewError as error:
+            self.failed(error)
+
+    def failed(self, error: CrewError) -> None:
+        self._pending.fail(self._call.message_id, error)
+
+    def lost(self) -> None:
+        self.failed(ConnectionLostError("the connection to the broker was lost before the call was made"))

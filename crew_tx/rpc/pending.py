@@ -1,0 +1,179 @@
+"""
+Calls that have no outcome yet: id to Deferred.
+
+A call ends exactly once, by whichever comes first: an answer, a failure, its
+deadline, or its caller's ``cancel``. Whatever comes later finds no entry.
+After :meth:`PendingCalls.stop` a new call fails at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.publisher import Publication
+from crew_tx.errors import (
+    ConnectionLostError,
+    CrewError,
+    DuplicateCallIdError,
+    ExpirationError,
+    PublishTimeoutError,
+    UnroutableError,
+)
+from crew_tx.message import Answer, Reply
+from crew_tx.timer import DeadlineTimer
+from crew_tx.topology import TASKS
+
+#: Seconds past ``expiration`` and ``timeout`` for an answer to travel.
+GRACE = 2.0
+
+
+class PendingCall(Publication):
+    """
+    One call, from when it was made until it ends.
+
+    :ivar deferred: fires with the value, or with a :class:`Reply` if ``wants_reply``.
+    """
+
+    __slots__ = ("_calls", "deferred", "expiration", "wants_reply")
+
+    def __init__(
+        self, calls: PendingCalls, task_id: str, call_id: str, expiration: float, wants_reply: bool
+    ) -> None:
+        super().__init__(TASKS, task_id, b"", b"", call_id)
+        self._calls = calls
+        self.expiration = expiration
+        self.wants_reply = wants_reply
+        self.deferred: Deferred[Any] = Deferred(self._cancelled)
+
+    def _cancelled(self, deferred: Deferred[Any]) -> None:
+        self._calls.cancelled(self)
+
+    def returned(self, returned: Returned) -> None:
+        self._calls.fail(self.message_id, UnroutableError(self.routing_key))
+
+    def failed(self, error: CrewError) -> None:
+        if isinstance(error, PublishTimeoutError):
+            # Its confirm or its answer may come yet, and its deadline ends it otherwise.
+            return
+        self._calls.fail(self.message_id, error)
+
+    def lost(self) -> None:
+        self._calls.fail(self.message_id, _lost(self))
+
+
+class PendingCalls:
+    """
+    The table of pending calls.
+
+    :param clock: an ``IReactorTime``.
+    :param withdraw: called with a call that ended before it was written, perhaps.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, withdraw: Callable[[PendingCall], object]) -> None:
+        self._withdraw = withdraw
+        self._calls: dict[str, PendingCall] = {}
+        self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
+        self._stopped: CrewError | None = None
+        self.answers = 0
+        self.errors = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._calls
+
+    def new(
+        self, task_id: str, call_id: str, expiration: float, timeout: float, wants_reply: bool
+    ) -> PendingCall:
+        """
+        Make a pending call; its deadline runs from now.
+
+        :raises DuplicateCallIdError: if one of that id is pending.
+        :raises CrewError: what :meth:`stop` was given.
+        """
+        if self._stopped is not None:
+            raise self._stopped
+        if call_id in self._calls:
+            raise DuplicateCallIdError(call_id)
+        call = self._calls[call_id] = PendingCall(self, task_id, call_id, expiration, wants_reply)
+        self._deadlines.set(call_id, expiration + timeout + GRACE)
+        return call
+
+    def answer(self, call_id: str, value: Any, answer: Answer) -> bool:
+        """
+        End a call with its answer.
+
+        :param value: what the answer's body says.
+        :returns: whether it was pending.
+        """
+        call = self._end(call_id)
+        if call is None:
+            return False
+        self.answers += 1
+        if call.wants_reply:
+            value = Reply(value, answer.headers, answer.worker, answer.elapsed)
+        call.deferred.callback(value)
+        return True
+
+    def fail(self, call_id: str, error: Exception) -> bool:
+        """End a call with an error. :returns: whether it was pending."""
+        call = self._end(call_id)
+        if call is None:
+            return False
+        self.errors += 1
+        self._withdraw(call)
+        call.deferred.errback(error)
+        return True
+
+    def fail_written(self, error: CrewError) -> None:
+        """Fail every call that was written: its answer is out of reach."""
+        for call in [call for call in self._calls.values() if call.sent]:
+            self.fail(call.message_id, error)
+
+    def cancelled(self, call: PendingCall) -> None:
+        """Its caller cancelled it: the Deferred fails by itself."""
+        if self._end(call.message_id) is not None:
+            self._withdraw(call)
+
+    def stop(self, error: CrewError) -> None:
+        """Fail every pending call, and every one to come."""
+        self._stopped = error
+        self._deadlines.stop()
+        for call_id in list(self._calls):
+            self.fail(call_id, error)
+
+    def start(self) -> None:
+        """Take calls again."""
+        self._stopped = None
+
+    def _end(self, call_id: str) -> PendingCall | None:
+        self._deadlines.clear(call_id)
+        return self._calls.pop(call_id, None)
+
+    def _overdue(self, call_id: str) -> None:
+        call = self._calls[call_id]
+        self.fail(
+            call_id,
+            ExpirationError(
+                f"nothing was heard of the call to {call.routing_key!r} in all the time that it had",
+                reason="unanswered",
+                expiration=call.expiration,
+            ),
+        )
+
+
+def _lost(call: PendingCall) -> ConnectionLostError:
+    return ConnectionLostError(
+        f"the connection to the broker was lost while the call to {call.routing_key!r} was out; "
+        "its task may have run",
+        maybe_sent=True,
+    )

@@ -1,0 +1,377 @@
+"""
+The worker's side.
+
+A call comes: a consumer -> :class:`Call` -> the runner, which starts it in a
+thread or on the reactor, or holds it -> an :class:`Answer` -> the publisher,
+and the call's ack right behind it.
+
+``Task``, ``Service``, ``context`` and ``run`` are what modules of tasks import.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID, getnode, uuid4
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.declare import Declarer
+from crew_tx.amqp.delivery import Delivery
+from crew_tx.amqp.protocol import AMQClient
+from crew_tx.amqp.publisher import Publisher
+from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
+from crew_tx.amqp.uri import BrokerURL
+from crew_tx.codec import Codec
+from crew_tx.errors import ConfigurationError, CrewError, DecodeError, EncodeError
+from crew_tx.message import Answer, Headers, call_from, check_headers
+from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
+from crew_tx.rpc.intake import Intake
+from crew_tx.status import WorkerStatus
+from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
+from crew_tx.tasks.context import Settings, context
+from crew_tx.tasks.execution import error_answer
+from crew_tx.tasks.interfaces import CreateThreads
+from crew_tx.tasks.pool import ThreadPool
+from crew_tx.tasks.registry import Registry, Service, Task, TaskDefinition
+from crew_tx.tasks.runner import TaskRunner
+from crew_tx.tasks.threads import start_threads_factory
+from crew_tx.topology import (
+    QueueType,
+    check_name,
+    check_queue_type,
+    control_bindings,
+    control_queue,
+    task_binding,
+    task_queue,
+)
+
+__all__ = ["Service", "Settings", "Task", "Worker", "context", "run"]
+
+THREADS = 8
+DRAIN = 30.0
+#: Seconds for which all threads are busy before unstarted calls go back for others to take.
+SATURATED_AFTER = 5.0
+_SPARE_PREFETCH = 2
+_SETTLE_TIMEOUT = 5.0
+
+
+class Worker(service.Service):
+    """
+    Answers calls to its tasks.
+
+    :param reactor: the reactor; a test gives it a clock.
+    :param urls: the brokers, tried in turn.
+    :param definitions: the tasks.
+    :param threads: how many tasks run at once, those on the reactor not counted.
+    :param prefetch: calls that each queue may send ahead; by default two more than threads.
+    :param max_stuck: quarantined threads past which the worker gives up; twice ``threads`` by default.
+    :param drain: seconds that running tasks have to end in when it stops.
+    :param settings: what tasks find in ``context.settings``.
+    :param on_fatal: called once, with the reason, when the worker can't go on.
+    :param create_threads: makes the pool's threads; real ones by default.
+    :raises ConfigurationError: if there is no task, or two have one id.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        urls: list[BrokerURL],
+        definitions: Iterable[TaskDefinition],
+        *,
+        name: str = "worker",
+        threads: int = THREADS,
+        prefetch: int | None = None,
+        queue_type: QueueType = "classic",
+        max_stuck: int | None = None,
+        drain: float = DRAIN,
+        heartbeat: int = HEARTBEAT,
+        allow_pickle: bool = False,
+        max_message_size: int = 16 * 1024 * 1024,
+        settings: dict[str, Any] | None = None,
+        on_fatal: Callable[[CrewError], object] = lambda reason: None,
+        create_threads: CreateThreads | None = None,
+    ) -> None:
+        check_name("worker", name)
+        check_queue_type(queue_type)
+        self._reactor = reactor
+        self._registry = Registry(definitions)
+        if not self._registry.task_ids:
+            raise ConfigurationError("a worker needs at least one task; declare one with @Task('name')")
+        self._name = name
+        self.worker_id = f"{name}-{uuid4().hex}"
+        own = {"uuid": self.worker_id, "node_uuid": node_uuid(), "options": {}}
+        self.settings = Settings(**(own | (settings or {})))
+        self._queue_type = queue_type
+        self._prefetch = threads + _SPARE_PREFETCH if prefetch is None else prefetch
+        self._drain = drain
+        self._on_fatal = on_fatal
+        self._connections = 0
+        self._intake: Intake | None = None
+        self._draining = False
+        self._saturation: IDelayedCall | None = None
+        self._started = 0.0
+        self._publisher = Publisher(reactor)
+        self._answers = Answers(reactor, self._publisher)
+        self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
+        self._pool = ThreadPool(
+            reactor,
+            create_threads or start_threads_factory(reactor),
+            size=threads,
+            max_stuck=max_stuck,
+            on_too_many_stuck=self._too_many_stuck,
+            on_idle=self._room,
+        )
+        self._runner = TaskRunner(
+            reactor,
+            self._registry,
+            self._codec,
+            self._pool,
+            self._answered,
+            worker_id=self.worker_id,
+            settings=self.settings,
+            check_headers=_check_reply_headers,
+            in_thread=self._in_thread,
+        )
+        self._connection = BrokerConnection(
+            reactor,
+            urls,
+            self._prepare,
+            name=self.worker_id,
+            heartbeat=heartbeat,
+            on_lost=self._lost,
+            on_refused=on_fatal,
+        )
+
+    def startService(self) -> None:
+        super().startService()
+        self._started = self._reactor.seconds()
+        self._connection.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Drain and stop.
+
+        :returns: a Deferred that fires when running tasks have ended and their
+            replies are confirmed, or the time for it is over.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def when_ready(self) -> Deferred[Any]:
+        """A Deferred that fires when the worker consumes."""
+        return self._connection.when_ready()
+
+    def status(self) -> WorkerStatus:
+        """A snapshot of what the worker does."""
+        runner = self._runner
+        return WorkerStatus(
+            worker_id=self.worker_id,
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            tasks=tuple(self._registry.task_ids),
+            connected=self._connection.client is not None,
+            broker=self._connection.broker,
+            pool=self._pool.status(),
+            processed=runner.processed,
+            exceptions=runner.exceptions,
+            timeouts=runner.timeouts,
+            in_progress=runner.in_progress,
+            held=runner.held,
+            unconfirmed_replies=self._answers.unconfirmed,
+            waittimes=tuple(runner.waittimes),
+            draining=self._draining,
+            started=self._started,
+        )
+
+    # -- the connection ----------------------------------------------------------------
+
+    async def _prepare(self, client: AMQClient) -> None:
+        """Make a new connection ready: what must exist, the control queue, confirms, the consumers."""
+        queues = self._registry.queues()
+        await self._declare(client, queues)
+        channel = await client.open_channel()
+        await self._listen(channel)
+        await channel.confirm_select()
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        self._publisher.attach(channel)
+        self._intake = Intake(channel, list(queues), self._received, self._queue_gone)
+        if not self._draining:
+            await self._intake.begin()
+        self.log.info(
+            "worker {worker} answers {tasks} from {broker}",
+            worker=self.worker_id,
+            tasks=", ".join(self._registry.task_ids),
+            broker=self._connection.broker,
+        )
+
+    async def _declare(self, client: AMQClient, queues: dict[str, list[str]]) -> None:
+        declarer = Declarer(client)
+        await declarer.topology()
+        for queue, task_ids in queues.items():
+            await declarer.queue(task_queue(queue, self._queue_type))
+            await declarer.bind([task_binding(task_id, queue) for task_id in task_ids])
+        await declarer.close()
+
+    async def _listen(self, channel: AMQChannel) -> None:
+        """The control queue: that it is bound by the tasks' ids is what a probe finds."""
+        self._connections += 1
+        control = control_queue(self.worker_id, self._connections)
+        await channel.queue_declare(
+            queue=control.name, exclusive=control.exclusive, auto_delete=control.auto_delete
+        )
+        for binding in control_bindings(control.name, self._registry.task_ids):
+            await channel.queue_bind(
+                queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
+            )
+        await channel.consume(control.name, _ignore_probe, no_ack=True)
+
+    def _lost(self, reason: CrewError) -> None:
+        """What was not started comes again, to whichever worker; what runs goes on, and its reply is kept."""
+        self._intake = None
+        self._runner.hand_back()
+
+    def _queue_gone(self) -> None:
+        """Declare it anew with a new connection: a consumer must not die in silence."""
+        self.log.warn("a queue was deleted: connecting anew to declare it")
+        if self._connection.client is not None:
+            self._connection.client.transport.loseConnection()
+
+    # -- calls -------------------------------------------------------------------------
+
+    def _received(self, delivery: Delivery, taken: TakenDelivery) -> None:
+        if self._draining:
+            taken.hand_back()
+            return
+        try:
+            call = call_from(delivery.properties, delivery.body, delivery.redelivered)
+        except DecodeError as error:
+            self.log.warn("a message is no call: {error}", error=str(error))
+            taken.reject()
+            return
+        self._runner.take(call, taken)
+        if self._runner.held:
+            self._watch_saturation()
+
+    def _answered(self, attempt: Attempt, answer: Answer) -> None:
+        taken: Any = attempt.delivery
+        call = attempt.call
+        try:
+            self._answers.send(answer, call.reply_to, taken)
+        except EncodeError as error:
+            text = f"the reply can't be sent: {error}"
+            answer = error_answer(
+                call, self._codec, "raised", "crew_tx.errors.EncodeError", text, worker_id=self.worker_id
+            )
+            self._answers.send(answer, call.reply_to, taken)
+        if call.reply_to is not None:
+            attempt.move(REPLIED)
+        attempt.move(SETTLED)
+
+    def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+    # -- room, and the lack of it ---------------------------------------------------------
+
+    def _room(self) -> None:
+        """A thread is free."""
+        self._calm()
+        self._runner.start_held()
+        if self._runner.held:
+            self._watch_saturation()
+        elif self._intake is not None and not self._intake.consuming:
+            self._resume(self._intake)
+
+    def _watch_saturation(self) -> None:
+        if self._saturation is None:
+            self._saturation = self._reactor.callLater(SATURATED_AFTER, self._saturated)
+
+    def _calm(self) -> None:
+        if self._saturation is not None:
+            self._saturation.cancel()
+            self._saturation = None
+
+    def _saturated(self) -> None:
+        """Nothing was started for a while: let others have what waits here."""
+        self._saturation = None
+        if self._intake is not None and self._intake.consuming:
+            self._intake.end().addCallback(lambda _: self._hand_back())
+
+    def _resume(self, intake: Intake) -> None:
+        if self._draining or intake.channel.closed or not self._pool.idle:
+            return
+        Deferred.fromCoroutine(intake.begin()).addErrback(
+            lambda failure: self.log.failure("consuming could not be resumed", failure)
+        )
+
+    def _hand_back(self) -> None:
+        for attempt in self._runner.hand_back():
+            taken: Any = attempt.delivery
+            taken.hand_back()
+
+    def _too_many_stuck(self) -> None:
+        self._on_fatal(CrewError("too many threads are stuck in tasks that do not end; the worker gives up"))
+
+    # -- the end -----------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        self._draining = True
+        self._calm()
+        intake = self._intake
+        if intake is not None:
+            await _within(intake.end(), _SETTLE_TIMEOUT, self._reactor)
+            self._hand_back()
+        if not await _within(self._runner.when_ended(), self._drain, self._reactor):
+            count = self._runner.in_progress
+            self.log.warn("{count} tasks did not end within {drain:g} s", count=count, drain=self._drain)
+        await _within(self._answers.when_settled(), _SETTLE_TIMEOUT, self._reactor)
+        self._runner.stop()
+        self._calm()
+        self._answers.stop()
+        await self._connection.stopService()
+        self._publisher.stop(CrewError("the worker was stopped"))
+
+
+def run(**settings: Any) -> None:
+    """
+    Run a worker of every task that was imported, until it is told to stop; crew's way.
+
+    Reads the command line: ``-H HOST``, ``-P PORT``, ``--logging=info``, ``-v``
+    and the options of ``twistd crew-worker``. It does not return.
+
+    :param settings: what tasks find in ``context.settings``.
+    """
+    # The one import upwards: this is where a program is put together.
+    from crew_tx.cli.script import run_worker
+
+    run_worker(settings)
+
+
+def node_uuid() -> str:
+    """What tells this machine from others, without naming it."""
+    return str(UUID(int=getnode()))
+
+
+def _check_reply_headers(headers: Headers) -> None:
+    check_headers(headers)
+    sendable_headers(headers)
+
+
+def _ignore_probe(delivery: Delivery) -> None:
+    """That it came here at all, and so was not returned, is its answer."""
+
+
+async def _within(waiting: Deferred[None], seconds: float, clock: Any) -> bool:
+    """Wait, but not longer. :returns: whether it came in time."""
+    in_time = waiting.addCallback(lambda _: True)
+    return await in_time.addTimeout(seconds, clock, lambda value, timeout: False)
