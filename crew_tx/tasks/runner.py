@@ -1,0 +1,284 @@
+"""
+Runs the calls of one worker: holds them, starts them, limits their time.
+
+It knows nothing of AMQP: attempts go in with :meth:`TaskRunner.take`, and each
+comes out once through ``answered``, or is handed back unstarted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from crew_tx.codec import Codec
+from crew_tx.message import Answer, Call, ErrorKind
+from crew_tx.tasks import attempt as states
+from crew_tx.tasks.attempt import Attempt
+from crew_tx.tasks.backlog import Backlog
+from crew_tx.tasks.context import AttemptContext, Settings
+from crew_tx.tasks.execution import CheckHeaders, InThread, error_answer, perform, perform_async
+from crew_tx.tasks.failures import describe
+from crew_tx.tasks.interfaces import IPublisher
+from crew_tx.tasks.pool import ThreadPool
+from crew_tx.tasks.registry import Registry, TaskDefinition
+from crew_tx.timer import DeadlineTimer
+
+_WAIT_TIMES = 10
+
+
+class Execution:
+    """One running attempt: the pool's job, or what a Deferred stands for."""
+
+    __slots__ = ("attempt", "context", "definition", "runner", "waiting")
+
+    def __init__(
+        self, runner: TaskRunner, attempt: Attempt, definition: TaskDefinition, context: AttemptContext
+    ) -> None:
+        self.runner = runner
+        self.attempt = attempt
+        self.definition = definition
+        self.context = context
+        self.waiting: Deferred[Answer] | None = None
+
+    def run(self) -> Answer:
+        """In a thread."""
+        runner = self.runner
+        return perform(
+            self.definition,
+            self.attempt.call,
+            runner.codec,
+            self.context,
+            runner.worker_id,
+            runner.seconds,
+            runner.check_headers,
+        )
+
+    def finished(self, outcome: Answer | BaseException) -> None:
+        """On the reactor."""
+        self.runner.finished(self, outcome)
+
+    def describe(self) -> tuple[str, str]:
+        return self.attempt.call.task_id, self.attempt.call.call_id
+
+
+class TaskRunner:
+    """
+    The calls that one worker has.
+
+    :param clock: an ``IReactorTime``.
+    :param pool: where tasks run that are not asynchronous.
+    :param answered: called with each attempt and its answer, once.
+    :param check_headers: raises, naming the header, if a reply can't carry it.
+    :param in_thread: calls a function in a thread of the reactor's pool.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        registry: Registry,
+        codec: Codec,
+        pool: ThreadPool,
+        answered: Callable[[Attempt, Answer], object],
+        *,
+        worker_id: str,
+        settings: Settings,
+        check_headers: CheckHeaders,
+        in_thread: InThread,
+        publisher: IPublisher | None = None,
+    ) -> None:
+        self.codec = codec
+        self.worker_id = worker_id
+        self.check_headers = check_headers
+        self.seconds = clock.seconds
+        self._registry = registry
+        self._pool = pool
+        self._answered = answered
+        self._settings = settings
+        self._in_thread = in_thread
+        self._publisher = publisher
+        self._backlog: Backlog[Attempt] = Backlog()
+        self._running: dict[Attempt, Execution] = {}
+        self._limits: DeadlineTimer[Attempt] = DeadlineTimer(clock, self._overdue)
+        self._ended: list[Deferred[None]] = []
+        self.processed = 0
+        self.exceptions = 0
+        self.timeouts = 0
+        self.waittimes: deque[float] = deque(maxlen=_WAIT_TIMES)
+
+    @property
+    def held(self) -> int:
+        """Calls that are not started."""
+        return len(self._backlog)
+
+    @property
+    def in_progress(self) -> int:
+        """Calls that run and are not answered."""
+        return len(self._running)
+
+    def take(self, call: Call, delivery: object) -> None:
+        """
+        Take a call: start it, hold it, or answer at once that nobody knows its task.
+
+        Asynchronous tasks need no thread, and so never wait for one: how many
+        run at once is bounded by what the broker sends ahead.
+        """
+        attempt = Attempt(call, delivery, self.seconds())
+        definition = self._registry.get(call.task_id)
+        if definition is None:
+            self._refuse(attempt, "unknown-task", f"this worker has no task {call.task_id!r}")
+        elif definition.is_async or (not self._backlog and self._pool.idle):
+            self._start(attempt, definition)
+        else:
+            self._backlog.push(definition.queue, call.priority, attempt)
+            # Held that long it counts as never taken; and a limit runs from now in any case.
+            self._limits.set(attempt, min(_limit(call, definition), call.expiration / 1000))
+
+    def start_held(self) -> None:
+        """Start what is held, as far as there is room."""
+        while self._backlog and self._pool.idle:
+            attempt = self._backlog.pop()
+            definition = self._registry.get(attempt.call.task_id)
+            assert definition is not None
+            self._start(attempt, definition)
+
+    def hand_back(self) -> list[Attempt]:
+        """Let go of all that is not started."""
+        attempts = self._backlog.drain()
+        for attempt in attempts:
+            self._limits.clear(attempt)
+            attempt.move(states.RETURNED)
+        return attempts
+
+    def when_ended(self) -> Deferred[None]:
+        """A Deferred that fires when nothing runs that isn't answered."""
+        ended: Deferred[None] = Deferred(self._ended.remove)
+        self._ended.append(ended)
+        self._tell_ended()
+        return ended
+
+    def stop(self) -> None:
+        """Interrupt what still runs, without an answer; leave no delayed call."""
+        self.hand_back()
+        self._limits.stop()
+        for execution in list(self._running.values()):
+            self._interrupt(execution)
+        self._pool.stop()
+
+    # -- starting and ending ---------------------------------------------------------
+
+    def _start(self, attempt: Attempt, definition: TaskDefinition) -> None:
+        now = self.seconds()
+        call = attempt.call
+        attempt.start(now)
+        self.waittimes.append(now - attempt.received)
+        limit = _limit(call, definition)
+        context = AttemptContext(call, self._settings, attempt.received + limit, self.seconds, self._publisher)
+        execution = self._running[attempt] = Execution(self, attempt, definition, context)
+        self._limits.set(attempt, attempt.received + limit - now)
+        if definition.is_async:
+            self._start_async(execution)
+        else:
+            self._pool.start(execution)
+
+    def _start_async(self, execution: Execution) -> None:
+        execution.waiting = perform_async(
+            execution.definition,
+            execution.attempt.call,
+            self.codec,
+            execution.context,
+            self.worker_id,
+            self.seconds,
+            self.check_headers,
+            self._in_thread,
+        )
+        execution.waiting.addErrback(_value).addCallback(execution.finished)
+
+    def finished(self, execution: Execution, outcome: Answer | BaseException) -> None:
+        """A task ended, however late: only the first outcome of an attempt counts."""
+        attempt = execution.attempt
+        if self._running.pop(attempt, None) is None:
+            return
+        self._limits.clear(attempt)
+        answer = outcome if isinstance(outcome, Answer) else self._failure_answer(attempt, outcome)
+        if answer.error is None:
+            attempt.move(states.DONE)
+            self.processed += 1
+        else:
+            attempt.move(states.FAILED)
+            self.exceptions += 1
+        self._answered(attempt, answer)
+        self._tell_ended()
+
+    def _failure_answer(self, attempt: Attempt, error: BaseException) -> Answer:
+        """For what escaped: an interrupt that came as the task was ending."""
+        return error_answer(attempt.call, self.codec, "raised", *describe(error), worker_id=self.worker_id)
+
+    def _refuse(self, attempt: Attempt, kind: ErrorKind, text: str) -> None:
+        attempt.move(states.FAILED)
+        self.exceptions += 1
+        self._answered(attempt, self._own_answer(attempt, kind, "crew_tx.errors.UnknownTaskError", text))
+
+    def _own_answer(self, attempt: Attempt, kind: ErrorKind, error_type: str, text: str) -> Answer:
+        elapsed = 0.0 if attempt.started is None else self.seconds() - attempt.started
+        return error_answer(
+            attempt.call, self.codec, kind, error_type, text, worker_id=self.worker_id, elapsed=elapsed
+        )
+
+    # -- time limits -------------------------------------------------------------------
+
+    def _overdue(self, attempt: Attempt) -> None:
+        execution = self._running.pop(attempt, None)
+        if execution is not None:
+            self._time_out(attempt)
+            self._interrupt(execution)
+        elif self._backlog.remove(attempt):
+            self._held_too_long(attempt)
+        self._tell_ended()
+
+    def _held_too_long(self, attempt: Attempt) -> None:
+        call = attempt.call
+        if self.seconds() - attempt.received < call.expiration / 1000:
+            self._time_out(attempt)
+            return
+        attempt.move(states.EXPIRED)
+        text = f"the worker held the call for {call.expiration / 1000:g} s without a free thread"
+        self._answered(attempt, self._own_answer(attempt, "expired", "crew_tx.errors.ExpirationError", text))
+
+    def _time_out(self, attempt: Attempt) -> None:
+        attempt.move(states.TIMED_OUT)
+        self.timeouts += 1
+        text = f"the task {attempt.call.task_id!r} ran over its time limit"
+        self._answered(attempt, self._own_answer(attempt, "timeout", "crew_tx.errors.TaskTimeoutError", text))
+
+    def _interrupt(self, execution: Execution) -> None:
+        execution.context.cancelled = True
+        if execution.waiting is not None:
+            execution.waiting.cancel()
+        else:
+            self._pool.interrupt(execution)
+
+    def _tell_ended(self) -> None:
+        if not self._running:
+            ended, self._ended = self._ended, []
+            for deferred in ended:
+                deferred.callback(None)
+
+
+def _limit(call: Call, definition: TaskDefinition) -> float:
+    """Seconds that a call may run: the smaller of its own limit and its task's."""
+    limit = call.timeout / 1000
+    return limit if definition.timeout is None else min(limit, definition.timeout)
+
+
+def _value(failure: Failure) -> Any:
+    if failure.check(CancelledError):
+        return CancelledError("the task was cancelled at its time limit")
+    return failure.value
