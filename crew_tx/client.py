@@ -307,19 +307,22 @@ class Client(Service):
         except CrewError:
             return fail()
         self._calls += 1
+        # Taken now: a call that ends at once lets go of it.
+        deferred = call.deferred
+        assert deferred is not None
         if self._codec.is_large(data):
             self._encode(data, options).addCallbacks(
                 lambda encoded: self._publish(call, encoded, options),
                 lambda failure: self._pending.fail(call.message_id, failure.value),
             )
-            return call.deferred
+            return deferred
         try:
             encoded = self._codec.encode(data, options.serializer, options.compress)
         except CrewError as error:
             self._pending.fail(call.message_id, error)
         else:
             self._publish(call, encoded, options)
-        return call.deferred
+        return deferred
 
     def _check(self, task_id: str, options: CallOptions) -> None:
         check_task_id(task_id)

@@ -233,7 +233,7 @@ def answer_from(properties: Properties, body: bytes) -> Answer:
         body,
         properties.get("content_type") or "application/octet-stream",
         properties.get("content_encoding"),
-        headers.get(_KIND, "raised") if failed else None,
+        headers.get(_KIND) or "raised" if failed else None,
         worker if isinstance(worker, str) else None,
         elapsed if isinstance(elapsed, float) else 0.0,
         properties.get("delivery_mode") == _PERSISTENT,
@@ -258,13 +258,15 @@ def dead_letter_from(properties: Properties) -> DeadLetter:
     deaths = headers.get("x-death")
     death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
     expiration = death.get("original-expiration")
+    # Some digits only: Python refuses to read thousands.
+    known = isinstance(expiration, str) and expiration.isdecimal() and len(expiration) <= 20
     time: Any = death.get("time")
     queue = death.get("queue")
     return DeadLetter(
         call_id=_text(properties.get("correlation_id"), "correlation-id"),
         reason=str(death.get("reason", "rejected")),
         queue=queue if isinstance(queue, str) else None,
-        expiration=int(expiration) / 1000 if isinstance(expiration, str) and expiration.isdecimal() else None,
+        expiration=int(expiration) / 1000 if known else None,
         time=time.timestamp() if hasattr(time, "timestamp") else None,
     )
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _BASIC = 60
 _UNEXPECTED_FRAME = 505
 _COMMAND_INVALID = 503
+#: What a header's frame has besides the properties.
+_HEADER_FRAME = 20
+#: Its place among the arguments of basic.consume.
+_CONSUMER_TAG = 2
 _WITH_CONTENT = frozenset((methods.BASIC_DELIVER, methods.BASIC_RETURN, methods.BASIC_GET_OK))
 
 _METHODS = spec_methods()
@@ -70,6 +74,7 @@ class AMQChannel(_AMQChannel):
         self.on_closed: Callable[[object], object] | None = None
         self.published = 0
         self._closing = False
+        self._awaits_close_ok = False
         self._requests: deque[tuple[Any, defer.Deferred[Any]]] = deque()
         self._consumers: dict[str, tuple[ConsumerCallback, CancelledCallback | None]] = {}
         self._queues: dict[str, ConsumerQueue] = {}
@@ -91,7 +96,7 @@ class AMQChannel(_AMQChannel):
         if self.closed:
             raise closed_error(self.reason)
         client = self.client
-        content = frames.pack_content(self.id, _BASIC, properties, body, client.frame_max)
+        content = self._content_frames(_BASIC, properties, body)
         prefix = frames.publish_prefix(self.id, exchange, routing_key, mandatory)
         self.published += 1
         if len(content) <= 2:
@@ -171,7 +176,7 @@ class AMQChannel(_AMQChannel):
             data = self._packed(method, method_id, args, content)
         except Exception:
             return defer.fail()
-        self._before_write(method_id)
+        self._before_write(method_id, args)
         answer: defer.Deferred[Any] = defer.Deferred()
         if method.responses and not _is_nowait(method, args):
             # A cancelled Deferred keeps its place here: its answer still comes, and is dropped.
@@ -205,15 +210,16 @@ class AMQChannel(_AMQChannel):
             return
         self.closed = True
         self.reason = reason
-        self.client.channel_ended(self)
+        if not self._awaits_close_ok:
+            self.client.channel_ended(self)
+        self._consumers.clear()
+        if self.on_closed is not None:
+            self.on_closed(reason)
         requests, self._requests = self._requests, deque()
         for _, answer in requests:
             self._fail(answer)
         for queue in self._queues.values():
             queue.close()
-        self._consumers.clear()
-        if self.on_closed is not None:
-            self.on_closed(reason)
         if not self._closing:
             self.client.channel_failed(self, Failure(closed_error(reason)))
 
@@ -222,12 +228,17 @@ class AMQChannel(_AMQChannel):
         _, on_cancelled = self._consumers.get(consumer_tag, (None, None))
         self._forget_consumer(consumer_tag)
         if on_cancelled is not None:
-            on_cancelled(consumer_tag)
+            self._call(on_cancelled, consumer_tag)
 
     # -- from the wire -----------------------------------------------------------
 
     def method_received(self, method_id: int, args: tuple[Any, ...]) -> None:
         """:raises ProtocolError: if it comes where content was due."""
+        if self.closed:
+            # The broker closed it while our close was on its way, which it answers all the same.
+            if method_id == methods.CHANNEL_CLOSE_OK:
+                self.client.channel_ended(self)
+            return
         if not self._content.idle:
             raise ProtocolError(
                 f"a method came on channel {self.id} where content was due", reply_code=_UNEXPECTED_FRAME
@@ -271,7 +282,7 @@ class AMQChannel(_AMQChannel):
         try:
             callback(value)
         except Exception:
-            self.log.failure("a callback for messages of channel {channel} failed", channel=self.id)
+            self.log.failure("a consumer's callback on channel {channel} failed", channel=self.id)
 
     def _dispatch(self, method_id: int, args: tuple[Any, ...], content: Content | None) -> None:
         message = Message(_METHODS[method_id], args, content)
@@ -286,7 +297,10 @@ class AMQChannel(_AMQChannel):
             raise ProtocolError(f"{name} came on channel {self.id} unasked", reply_code=_COMMAND_INVALID)
         _, answer = self._requests.popleft()
         if method_id == methods.CHANNEL_CLOSE_OK:
+            self._awaits_close_ok = False
             self.close(message)
+        elif method_id == methods.BASIC_CONSUME_OK:
+            self.consumer_queue(message.consumer_tag)
         answer.callback(message)
 
     # -- out ---------------------------------------------------------------------
@@ -295,6 +309,11 @@ class AMQChannel(_AMQChannel):
         self, method: Any, method_id: int, args: tuple[Any, ...], content: Content | None
     ) -> list[bytes]:
         data = [frames.pack_method(self.id, method_id, args)]
+        if len(data[0]) > self.client.frame_max:
+            raise EncodeError(
+                f"{method.klass.name}.{method.name} has {len(data[0])} bytes; "
+                f"a frame of this connection has at most {self.client.frame_max}"
+            )
         if method.content:
             data += self._packed_content(method.klass.id, content or Content(b""))
         return data
@@ -303,14 +322,27 @@ class AMQChannel(_AMQChannel):
         if content.children:
             raise EncodeError("AMQP 0-9-1 has no content with children")
         body = content.body.encode() if isinstance(content.body, str) else bytes(content.body)
-        properties = encode_properties(content.properties)
-        return frames.pack_content(self.id, class_id, properties, body, self.client.frame_max)
+        return self._content_frames(class_id, encode_properties(content.properties), body)
 
-    def _before_write(self, method_id: int) -> None:
+    def _content_frames(self, class_id: int, properties: bytes, body: bytes) -> list[bytes]:
+        frame_max = self.client.frame_max
+        if len(properties) > frame_max - _HEADER_FRAME:
+            raise EncodeError(
+                f"the message's properties and headers have {len(properties)} bytes; "
+                f"at most {frame_max - _HEADER_FRAME} go into a frame of this connection"
+            )
+        return frames.pack_content(self.id, class_id, properties, body, frame_max)
+
+    def _before_write(self, method_id: int, args: tuple[Any, ...]) -> None:
         if method_id == methods.BASIC_PUBLISH:
             self.published += 1
         elif method_id == methods.CONFIRM_SELECT:
             self.published = 0
+        elif method_id == methods.CHANNEL_CLOSE:
+            self._awaits_close_ok = True
+        elif method_id == methods.BASIC_CONSUME and args[_CONSUMER_TAG]:
+            # Its queue is this channel's, and ends with it, also where no answer or message comes.
+            self.consumer_queue(args[_CONSUMER_TAG])
 
     def _forget_consumer(self, consumer_tag: str) -> None:
         self._consumers.pop(consumer_tag, None)
@@ -336,5 +368,6 @@ def _answers_to(method: Any) -> frozenset[int]:
 
 
 def _is_nowait(method: Any, args: tuple[Any, ...]) -> bool:
-    field = method.fields.bypyname.get("nowait")
+    names = method.fields.bypyname
+    field = names.get("nowait") or names.get("no_wait")
     return field is not None and bool(args[method.fields.index(field)])

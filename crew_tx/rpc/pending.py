@@ -37,7 +37,9 @@ class PendingCall(Publication):
     """
     One call, from when it was made until it ends.
 
-    :ivar deferred: fires with the value, or with a :class:`Reply` if ``wants_reply``.
+    :ivar deferred: fires with the value, or with a :class:`Reply` if
+        ``wants_reply``; dropped when the call ends, since the two hold each
+        other and would be left to the garbage collector.
     """
 
     __slots__ = ("_calls", "deferred", "expiration", "wants_reply")
@@ -49,7 +51,7 @@ class PendingCall(Publication):
         self._calls = calls
         self.expiration = expiration
         self.wants_reply = wants_reply
-        self.deferred: Deferred[Any] = Deferred(self._cancelled)
+        self.deferred: Deferred[Any] | None = Deferred(self._cancelled)
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         self._calls.cancelled(self)
@@ -116,22 +118,24 @@ class PendingCalls:
         :returns: whether it was pending.
         """
         call = self._end(call_id)
-        if call is None:
+        if call is None or call.deferred is None:
             return False
         self.answers += 1
         if call.wants_reply:
             value = Reply(value, answer.headers, answer.worker, answer.elapsed)
-        call.deferred.callback(value)
+        deferred, call.deferred = call.deferred, None
+        deferred.callback(value)
         return True
 
     def fail(self, call_id: str, error: Exception) -> bool:
         """End a call with an error. :returns: whether it was pending."""
         call = self._end(call_id)
-        if call is None:
+        if call is None or call.deferred is None:
             return False
         self.errors += 1
         self._withdraw(call)
-        call.deferred.errback(error)
+        deferred, call.deferred = call.deferred, None
+        deferred.errback(error)
         return True
 
     def fail_written(self, error: CrewError) -> None:
@@ -142,6 +146,7 @@ class PendingCalls:
     def cancelled(self, call: PendingCall) -> None:
         """Its caller cancelled it: the Deferred fails by itself."""
         if self._end(call.message_id) is not None:
+            call.deferred = None
             self._withdraw(call)
 
     def stop(self, error: CrewError) -> None:

@@ -81,6 +81,10 @@ class BrokerTestCase(TestCase):
     def stop_worker(self, worker: Worker) -> Deferred[None]:
         return worker.stopService() if worker.running else Deferred.fromCoroutine(_nothing())
 
+    def script(self) -> Path:
+        """Where a test may write a program."""
+        return Path(self.mktemp()).absolute().with_suffix(".py")
+
     def process(self, *arguments: str | Path, environment: dict[str, str] | None = None) -> Program:
         """A Python program of ours; killed after the test if it still runs."""
         program = Program()
