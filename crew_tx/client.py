@@ -421,10 +421,8 @@ class Client(Service):
         self._publisher.stop(error)
 
     def _not_connected(self, value: Any, timeout: float) -> Any:
-        reason = self._connection.last_failure
-        raise ConnectionLostError(
-            f"no connection to {self._connection.broker} within {timeout:g} s" + (f": {reason}" if reason else "")
-        )
+        reason = self._connection.last_failure or self._connection.broker
+        raise ConnectionLostError(f"no connection to the broker within {timeout:g} s: {reason}")
 
     async def _close(self) -> None:
         channel, self._channel = self._channel, None

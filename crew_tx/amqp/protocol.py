@@ -29,7 +29,7 @@ from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import BoundedQueue, ConsumerQueue
 from crew_tx.amqp.frames import FrameParser
 from crew_tx.amqp.heartbeat import Heartbeats
-from crew_tx.errors import AMQPError, ProtocolError
+from crew_tx.errors import AMQPError, ConnectionLostError, ProtocolError
 
 #: RabbitMQ's own default; 4.1 refuses less than 8192.
 FRAME_MAX = 131_072
@@ -75,6 +75,7 @@ class AMQClient(txamqp.protocol.AMQClient):
     :ivar blocked: the broker's reason while an alarm blocks the connection.
     :ivar writable: whether the transport takes more without holding it.
     :ivar on_flow: called when ``blocked`` or ``writable`` changes.
+    :ivar on_channel_failed: called with the channel that the broker closed, and the ``Failure``.
     :ivar server_properties: what the broker said of itself.
     :ivar client_properties: what it is told of us.
     :ivar logged_in: whether the broker took the user.
@@ -117,6 +118,7 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.blocked: str | None = None
         self.writable = True
         self.on_flow: Callable[[], object] | None = None
+        self.on_channel_failed: Callable[[AMQChannel, Failure], object] | None = None
         self.server_properties: dict[str, Any] = {}
         self.client_properties = dict(CLIENT_PROPERTIES)
         self.frame_max = FRAME_MAX
@@ -188,6 +190,11 @@ class AMQClient(txamqp.protocol.AMQClient):
         if channel.id and self.channels.get(channel.id) is channel:
             del self.channels[channel.id]
 
+    def channel_failed(self, channel: AMQChannel, reason: Failure) -> None:
+        """The broker closed a channel."""
+        if self.on_channel_failed is not None:
+            self.on_channel_failed(channel, reason)
+
     # -- reading ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
@@ -199,6 +206,8 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.frame_mode = True
 
     def dataReceived(self, data: bytes) -> None:
+        if self.closed:
+            return
         self._heartbeats.heard()
         with self.corked():
             try:
@@ -278,9 +287,14 @@ class AMQClient(txamqp.protocol.AMQClient):
         try:
             yield
         finally:
-            data, self._corked = self._corked, None
-            if data and self.transport is not None:
-                self.transport.write(b"".join(data))
+            self._uncork()
+            self._corked = None
+
+    def _uncork(self) -> None:
+        data = self._corked
+        if data and self.transport is not None:
+            self._corked = []
+            self.transport.write(b"".join(data))
 
     def _writable_changed(self, writable: bool) -> None:
         self.writable = writable
@@ -321,6 +335,8 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.send_heartbeat()
 
     def _peer_dead(self) -> None:
+        silence = self.heartbeatInterval * self.MAX_UNSEEN_HEARTBEAT
+        self.reason = ConnectionLostError(f"the broker was silent for {silence} s")
         self.check_heartbeat()
 
     # -- the handshake and the end ----------------------------------------------------
@@ -377,14 +393,19 @@ class AMQClient(txamqp.protocol.AMQClient):
         if within > 0 and self.transport is not None:
             try:
                 yield self.channels[0].connection_close(reply_code=200).addTimeout(within, self.clock)
-            except (Closed, defer.TimeoutError):
+            except Closed:
                 pass
-        self.do_close(ConnectionDone() if reason is None else reason)
+            except defer.TimeoutError:
+                # A broker that doesn't answer may not read either, and then an orderly end never comes.
+                self.do_close(reason or ConnectionDone())
+                self.transport.abortConnection()
+        self.do_close(reason or ConnectionDone())
 
     def do_close(self, reason: object) -> None:
         if self.closed:
             return
-        self.reason = reason
+        # A silent broker is the reason, not how its connection was ended then.
+        self.reason = reason = self.reason or reason
         self._heartbeats.stop()
         self.closed = True
         for channel in list(self.channels.values()):
@@ -392,6 +413,10 @@ class AMQClient(txamqp.protocol.AMQClient):
         for queue in self._unclaimed.values():
             queue.close()
         self.basic_return_queue.close()
+        self._uncork()
+        if hasattr(self.transport, "unregisterProducer"):
+            # With one registered, a transport that is told to end may not.
+            self.transport.unregisterProducer()
         self.delegate.close(reason)
 
     def connectionLost(self, reason: Failure) -> None:

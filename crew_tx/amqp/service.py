@@ -103,6 +103,9 @@ class BrokerConnection(Service):
     """
     Keeps one connection to one of several brokers.
 
+    A channel that the broker closes ends the connection: whatever it was for
+    is made anew with the next one, instead of being missing without a sound.
+
     :param prepare: an async function, called with each new connection once it
         is logged in; it counts as connected when that is done.
     :param on_lost: called with the reason when a ready connection ends.
@@ -192,6 +195,7 @@ class BrokerConnection(Service):
         self._endpoint.stay()
         self.client = client
         self.last_failure = None
+        client.on_channel_failed = lambda channel, failure: client.fail(translated(failure, "using a channel"))
         client.disconnected.wait().addCallback(lambda _: self._lost(client))
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
 
 
@@ -38,10 +38,23 @@ class Parallel:
         A Deferred of all the values, in the order of the calls.
 
         A call that failed has its error, an exception, in its place. With no
-        call at all it fires at once. Cancelling it cancels the calls.
+        call at all it fires at once. Cancelling it cancels the calls, too.
         """
         calls, self._calls = self._calls, []
-        return DeferredList(calls).addCallback(lambda results: [value for _, value in results])
+
+        def cancel(result: Deferred[list[Any]]) -> None:
+            result.errback(CancelledError())
+            for call in calls:
+                call.cancel()
+
+        result: Deferred[list[Any]] = Deferred(cancel)
+        DeferredList(calls).addCallback(_give, result)
+        return result
+
+
+def _give(results: list[tuple[bool, Any]], result: Deferred[list[Any]]) -> None:
+    if not result.called:
+        result.callback([value for _, value in results])
 
 
 def _error(failure: Failure) -> Any:

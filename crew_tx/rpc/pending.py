@@ -60,7 +60,7 @@ class PendingCall(Publication):
         self._calls.fail(self.message_id, UnroutableError(self.routing_key))
 
     def failed(self, error: CrewError) -> None:
-        if isinstance(error, PublishTimeoutError):
+        if isinstance(error, PublishTimeoutError) and error.maybe_sent:
             # Its confirm or its answer may come yet, and its deadline ends it otherwise.
             return
         self._calls.fail(self.message_id, error)
