@@ -79,13 +79,19 @@ class Declarer:
 
     async def close(self) -> None:
         """End the scratch channel."""
-        if self._channel is not None and not self._channel.closed:
-            await self._channel.channel_close(reply_code=200)
-        self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None and not channel.closed:
+            try:
+                await channel.channel_close(reply_code=200)
+            except Closed as error:
+                raise translated(error, "closing a channel") from None
 
     async def _scratch(self) -> AMQChannel:
         if self._channel is None or self._channel.closed:
-            self._channel = await self._client.open_channel()
+            try:
+                self._channel = await self._client.open_channel()
+            except Closed as error:
+                raise translated(error, "opening a channel") from None
         return self._channel
 
     async def _ensure(self, what: str, declare: _Declare) -> bool:

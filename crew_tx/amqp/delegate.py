@@ -8,7 +8,9 @@ from twisted.logger import Logger
 from txamqp.client import Closed
 from txamqp.client import TwistedDelegate as _TwistedDelegate
 from txamqp.message import Message
+from txamqp.spec import pythonize
 
+from crew_tx.amqp.errors import printable
 from crew_tx.amqp.heartbeat import negotiated
 from crew_tx.errors import AuthenticationError, ProtocolError
 
@@ -27,23 +29,35 @@ def smaller_limit(ours: int, theirs: int) -> int:
     return min(ours, theirs)
 
 
+def _as_text(long_string: str | bytes) -> str:
+    return long_string if isinstance(long_string, str) else long_string.decode(errors="backslashreplace")
+
+
 class TwistedDelegate(_TwistedDelegate):
     """txamqp's delegate, with the whole of AMQP 0-9-1 and RabbitMQ's extensions."""
 
     client: AMQClient
     log = Logger()
 
+    def dispatch(self, channel: AMQChannel, message: Message) -> None:
+        """:raises ProtocolError: for a method that a broker has no business sending."""
+        names = message.method.klass.name, message.method.name
+        handler = getattr(self, "_".join(map(pythonize, names)), None)
+        if handler is None:
+            raise ProtocolError(f"the broker sent {'.'.join(names)}, which only clients send", reply_code=503)
+        handler(channel, message)
+
     def connection_start(self, ch: AMQChannel, msg: Message) -> None:
         self.client.server_properties = msg.server_properties or {}
         if self.client.mechanism is None:
             self.client.hold_start(msg)
             return
-        offered = (msg.mechanisms or self.client.mechanism or "").split()
+        offered = _as_text(msg.mechanisms or self.client.mechanism).split()
         if self.client.mechanism not in offered:
             self.client.fail(
                 AuthenticationError(
                     f"the broker does not offer the mechanism {self.client.mechanism}, "
-                    f"only {', '.join(offered)[:200]}"
+                    f"only {printable(', '.join(offered))}"
                 )
             )
             return
@@ -74,7 +88,7 @@ class TwistedDelegate(_TwistedDelegate):
         client.started.fire()
 
     def connection_blocked(self, ch: AMQChannel, msg: Message) -> None:
-        self.client.block_changed(msg.reason or "no reason given")
+        self.client.block_changed(printable(msg.reason) or "no reason given")
 
     def connection_unblocked(self, ch: AMQChannel, msg: Message) -> None:
         self.client.block_changed(None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from txamqp.queue import TimeoutDeferredQueue
+from twisted.internet.defer import Deferred, fail
+from txamqp.queue import Closed, TimeoutDeferredQueue
 
 from crew_tx.message import Properties
 
@@ -44,19 +45,21 @@ class ConsumerQueue(TimeoutDeferredQueue):
         super().__init__(clock=clock)
         self.closed = False
 
+    def get(self, timeout: float | None = None) -> Deferred[Any]:
+        """A Deferred of the next message; errbacks with txamqp's ``Empty`` or ``Closed``."""
+        return fail(Closed()) if self.closed else super().get(timeout)
+
     def put(self, item: object) -> None:
         """Hand a message to the first who waits; dropped once closed."""
-        if not self.closed or item is TimeoutDeferredQueue.END:
+        if not self.closed:
             super().put(item)
 
     def close(self) -> None:
         """Fail all who wait, and all who will."""
-        if self.closed:
-            return
         self.closed = True
         self.pending.clear()
-        for _ in range(len(self.waiting) or 1):
-            super().put(TimeoutDeferredQueue.END)
+        while self.waiting:
+            self.waiting.pop(0).callback(TimeoutDeferredQueue.END)
 
 
 class BoundedQueue(ConsumerQueue):
@@ -68,7 +71,7 @@ class BoundedQueue(ConsumerQueue):
         self.dropped = 0
 
     def put(self, item: object) -> None:
-        if len(self.pending) >= self._limit and item is not TimeoutDeferredQueue.END:
+        if len(self.pending) >= self._limit:
             self.pending.pop(0)
             self.dropped += 1
         super().put(item)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from OpenSSL import crypto
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from crew_tx.amqp.factory import AMQFactory
 from crew_tx.amqp.protocol import AMQClient
@@ -52,13 +55,18 @@ def _certificates(path: str) -> list[ssl.Certificate]:
 
 def _client_certificate(certfile: str, keyfile: str) -> ssl.PrivateCertificate:
     try:
-        pem = _read(keyfile) + b"\n" + _read(certfile)
-        certificate: ssl.PrivateCertificate = ssl.PrivateCertificate.loadPEM(pem)
-        return certificate
-    except crypto.Error:
+        # With a passphrase, if only an empty one: without, OpenSSL would ask for it at the terminal.
+        key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(keyfile), b"")
+        certificate = ssl.Certificate.loadPEM(_read(certfile))
+        private: ssl.PrivateCertificate = ssl.PrivateCertificate.fromCertificateAndKeyPair(
+            certificate, ssl.KeyPair(key)
+        )
+    except (crypto.Error, VerifyError):
         raise ConfigurationError(
-            f"certfile {certfile} and keyfile {keyfile} are not a PEM certificate and its key"
+            f"certfile {certfile} and keyfile {keyfile} are not a PEM certificate "
+            "and its key, which has to be without a passphrase"
         ) from None
+    return private
 
 
 def _read(path: str) -> bytes:
@@ -103,7 +111,7 @@ class AMQEndpoint:
         """
         url = parse(uri)
         # txamqp logs in by AMQPLAIN where the URL does not say otherwise.
-        mechanism = url.mechanism if "auth_mechanism" in uri else "AMQPLAIN"
+        mechanism = url.mechanism if "auth_mechanism" in urlsplit(uri).query else "AMQPLAIN"
         return cls(
             reactor,
             url.host,
@@ -124,7 +132,11 @@ class AMQEndpoint:
 
         def log_in(client: AMQClient) -> Deferred[AMQClient]:
             opened = client.authenticate(url.username, url.password, mechanism=url.mechanism)
-            return opened.addCallback(lambda _: client)
+            return opened.addCallbacks(lambda _: client, drop, errbackArgs=(client,))
+
+        def drop(failure: Failure, client: AMQClient) -> Failure:
+            client.close()
+            return failure
 
         connecting: Deferred[Any] = self._endpoint.connect(protocol_factory)
         return connecting.addCallback(log_in)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from twisted.internet import error
 from twisted.python.failure import Failure
 from txamqp.client import Closed
@@ -40,13 +42,22 @@ FATAL = (AuthenticationError, AccessRefusedError, NotFoundError, PreconditionFai
 _LONGEST_TEXT = 255
 
 
+def printable(text: str) -> str:
+    """The broker's words, cut, and without what a terminal obeys or a log can't hold."""
+    shown = (character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return "".join(islice(shown, _LONGEST_TEXT))
+
+
 def from_reply_code(code: int | None, text: str, doing: str = "") -> AMQPError:
     """The error for a channel or connection that the broker closed."""
     kind = _BY_REPLY_CODE.get(code or 0, AMQPError)
     if code == 530:
-        # RabbitMQ has one code for a virtual host that isn't there and one that may not be used.
+        # RabbitMQ has one code for a virtual host that isn't there, one that may not be used, and a limit.
         kind = NotFoundError if "not found" in text else AccessRefusedError
-    shown = text[:_LONGEST_TEXT]
+        if "limit" in text:
+            # Of connections: those that hold it may be gone in a minute.
+            kind = AMQPError
+    shown = printable(text)
     prefix = f"{doing}: " if doing else ""
     return kind(f"{prefix}the broker said {code} {shown}", reply_code=code, reply_text=shown)
 
@@ -63,6 +74,8 @@ def translated(reason: object, doing: str = "") -> CrewError:
         reason = reason.value
     if isinstance(reason, Closed):
         return translated(reason.args[0] if reason.args else None, doing)
+    if isinstance(reason, Message) and reason.method.response:
+        return AMQPError(f"{doing}: the channel was closed here" if doing else "the channel was closed here")
     if isinstance(reason, Message):
         return from_reply_code(reason.reply_code, reason.reply_text or "", doing)
     if isinstance(reason, CrewError):

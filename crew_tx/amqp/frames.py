@@ -25,6 +25,8 @@ METHOD = 1
 HEADER = 2
 BODY = 3
 HEARTBEAT = 8
+#: No frame, but the three of a small message at once: method, header and one body.
+CONTENT = 0
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
@@ -43,6 +45,8 @@ _head = Struct("!BHI")
 _OVERHEAD = _head.size + len(_END)
 _HEARTBEAT_FRAME = _head.pack(HEARTBEAT, 0, 0) + _END
 _KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
+#: Those that come often, and with content.
+_JOINED = frozenset((methods.BASIC_DELIVER, methods.BASIC_RETURN))
 
 _pack_head = _head.pack
 _unpack_head = _head.unpack_from
@@ -58,12 +62,17 @@ class FrameParser:
     """
     Bytes in, frames out.
 
+    :param join_content: give the frames of a message as one where they came
+        one behind the other, with a body that fits a frame; most do.
     :ivar max_frame_size: the largest frame that is taken, its head and end
         octet counted; 0 stands for the default.
     """
 
-    def __init__(self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE) -> None:
+    def __init__(
+        self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE, *, join_content: bool = False
+    ) -> None:
         self.max_frame_size = max_frame_size
+        self._join_content = join_content
         self._waiting: list[bytes] = []
         self._size = 0
         self._wanted = 0
@@ -76,8 +85,9 @@ class FrameParser:
 
         A method's payload is its id and arguments; a header's is its class's
         id, the body's size and the properties; a body's is its bytes, and
-        empty ones are left out; a heartbeat's is None. Whoever stops half way
-        gets the rest with the next feed.
+        empty ones are left out; a heartbeat's is None; a joined content's is
+        the method's id and arguments, the properties and the body. Whoever
+        stops half way gets the rest with the next feed.
 
         :raises ProtocolError: at the first bad frame, behind the good ones
             before it; from then on, always.
@@ -105,7 +115,14 @@ class FrameParser:
                     raise _frame_error("a frame without its end octet")
                 offset = end + 1
                 if kind == METHOD:
-                    yield METHOD, channel, read_method(data, start, end)
+                    method_id, args = read_method(data, start, end)
+                    if method_id in _JOINED and self._join_content:
+                        content = _whole_content(data, offset, size, channel, longest)
+                        if content is not None:
+                            properties, body, offset = content
+                            yield CONTENT, channel, (method_id, args, properties, body)
+                            continue
+                    yield METHOD, channel, (method_id, args)
                 elif kind == BODY:
                     if length:
                         yield BODY, channel, data[start:end]
@@ -134,6 +151,38 @@ class FrameParser:
             raise _frame_error(f"a frame of the unknown type {kind}")
         if length > longest:
             raise _frame_error(f"a frame with {length} bytes in it; {longest} is the most")
+
+
+def _whole_content(
+    data: bytes, offset: int, size: int, channel: int, longest: int
+) -> tuple[dict[str, Any], bytes, int] | None:
+    """
+    The header and the only body that follow a method right away.
+
+    :returns: properties, body, and the offset behind them; None where they are
+        not all there, or anything is out of the ordinary.
+    """
+    if size - offset < _OVERHEAD:
+        return None
+    kind, header_channel, length = _unpack_head(data, offset)
+    start = offset + 7
+    end = start + length
+    # There has to be another head behind it, or no body at all.
+    if kind != HEADER or header_channel != channel or length > longest or end + _OVERHEAD >= size:
+        return None
+    number, body_size, flags = _unpack_header(data, start)
+    kind, body_channel, length = _unpack_head(data, end + 1)
+    body = end + 8
+    body_end = body + length
+    if kind != BODY or body_channel != channel or length != body_size or length > longest or body_end >= size:
+        return None
+    if number != _BASIC << 16 or data[end] != _END_OCTET or data[body_end] != _END_OCTET:
+        return None
+    try:
+        properties = read_properties(flags, data, start + 14, end)
+    except (IndexError, StructError):
+        raise malformed("a header that is cut short") from None
+    return properties, data[body:body_end], body_end + 1
 
 
 def _read_header(data: bytes, start: int, end: int) -> tuple[int, int, dict[str, Any]]:

@@ -98,8 +98,8 @@ class AMQClient(txamqp.protocol.AMQClient):
         insist: bool = False,
     ) -> None:
         txamqp.protocol.FrameReceiver.__init__(self, spec)
-        if clock is None:
-            from twisted.internet import reactor as clock
+        # txamqp's own fallback, for programs that were written against it.
+        clock = clock or ConsumerQueue().clock
         self.clock = clock
         self.delegate = delegate
         self.delegate.client = self
@@ -126,7 +126,7 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.basic_return_queue = BoundedQueue(_KEPT_RETURNS, clock)
         self.channels: dict[int, AMQChannel] = {}
         self._unclaimed: dict[str, ConsumerQueue] = {}
-        self._parser = FrameParser(FRAME_MAX)
+        self._parser = FrameParser(FRAME_MAX, join_content=True)
         self._corked: list[bytes] | None = None
         self.channelFactory = _channel_class(self.channelClass, spec.klass)
         self.channels[0] = self.channelFactory(0, None, self)
@@ -224,7 +224,9 @@ class AMQClient(txamqp.protocol.AMQClient):
         channel = self.channels.get(number)
         if channel is None:
             raise ProtocolError(f"a frame came for channel {number}, which is not open", reply_code=_CHANNEL_ERROR)
-        if kind == frames.METHOD:
+        if kind == frames.CONTENT:
+            channel.content_received(*payload)
+        elif kind == frames.METHOD:
             channel.method_received(*payload)
         elif kind == frames.HEADER:
             channel.header_received(payload[1], payload[2])

@@ -66,6 +66,8 @@ class Publication:
     :ivar message_id: the property of that name; one publication has it at a time.
     :ivar since: when it was given to the publisher.
     :ivar sent: whether any of it was written.
+    :ivar waits: whether it waits to be written.
+    :ivar late: whether it was told that its confirm is late.
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Publication:
         "routing_key",
         "sent",
         "since",
+        "waits",
     )
 
     def __init__(
@@ -97,6 +100,7 @@ class Publication:
         self.mandatory = mandatory
         self.since = 0.0
         self.sent = False
+        self.waits = False
         self.late = False
 
     @property
@@ -193,6 +197,7 @@ class Publisher:
         :raises OutboxFullError: if too much waits already.
         """
         publication.since = self._clock.seconds()
+        publication.late = False
         if self._open and not self._waiting and len(self._unconfirmed) < self._max_unconfirmed:
             self._write(publication)
         else:
@@ -202,7 +207,8 @@ class Publisher:
 
     def withdraw(self, publication: Publication) -> None:
         """Take back a message that is still waiting; one that was written stays."""
-        if not publication.sent and publication in self._waiting:
+        if publication.waits:
+            publication.waits = False
             self._waiting.remove(publication)
             self._waiting_bytes -= publication.size
 
@@ -211,10 +217,12 @@ class Publisher:
         if self._check is not None:
             self._check.cancel()
             self._check = None
+        self._channel = None
         self._open = False
-        for publication in [*self._unconfirmed.values(), *self._waiting]:
-            publication.failed(error)
+        publications = [*self._unconfirmed.values(), *self._waiting]
         self._clear()
+        for publication in publications:
+            publication.failed(error)
 
     # -- out -----------------------------------------------------------------------
 
@@ -245,6 +253,13 @@ class Publisher:
             raise OutboxFullError(len(self._waiting), self._waiting_bytes)
         self._waiting.append(publication)
         self._waiting_bytes = size
+        publication.waits = True
+
+    def _next_waiting(self) -> Publication:
+        publication = self._waiting.popleft()
+        self._waiting_bytes -= publication.size
+        publication.waits = False
+        return publication
 
     def _flow_changed(self) -> None:
         channel = self._channel
@@ -259,9 +274,7 @@ class Publisher:
     def _write_waiting(self) -> None:
         waiting = self._waiting
         while waiting and self._open and len(self._unconfirmed) < self._max_unconfirmed:
-            publication = waiting.popleft()
-            self._waiting_bytes -= publication.size
-            self._write(publication)
+            self._write(self._next_waiting())
 
     # -- in ------------------------------------------------------------------------
 
@@ -312,8 +325,8 @@ class Publisher:
     def _clear(self) -> None:
         self._unconfirmed.clear()
         self._by_id.clear()
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        while self._waiting:
+            self._next_waiting()
 
     # -- time ----------------------------------------------------------------------
 
@@ -322,13 +335,13 @@ class Publisher:
         # Both lines are in the order in which they were given to us, near enough.
         due = self._clock.seconds() - self._timeout
         while self._waiting and self._waiting[0].since <= due:
-            publication = self._waiting.popleft()
-            self._waiting_bytes -= publication.size
+            publication = self._next_waiting()
             publication.failed(self._late_error(publication))
         for publication in self._late(due):
             publication.late = True
             publication.failed(self._late_error(publication))
-        if self._waiting or self._unconfirmed:
+        # Whoever was told may have published again.
+        if self._check is None and (self._waiting or self._unconfirmed):
             self._check = self._clock.callLater(_CHECK_EVERY, self._check_times)
 
     def _late(self, due: float) -> list[Publication]:
@@ -345,7 +358,9 @@ class Publisher:
         if blocked is not None:
             return BrokerBlockedError(blocked, maybe_sent=publication.sent)
         if self._channel is None:
-            return ConnectionLostError(f"no connection to the broker within {self._timeout:g} s")
+            return ConnectionLostError(
+                f"no connection to the broker within {self._timeout:g} s", maybe_sent=publication.sent
+            )
         doing = "confirm" if publication.sent else "take"
         return PublishTimeoutError(
             f"the broker did not {doing} the message within {self._timeout:g} s", maybe_sent=publication.sent

@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -170,8 +170,10 @@ class BrokerConnection(Service):
 
     def when_ready(self) -> Deferred[AMQClient]:
         """A Deferred of the next ready connection; errbacks if the broker refuses us for good, or on stop."""
-        if self.client is not None:
+        if self.client is not None and not self.client.closed:
             return succeed(self.client)
+        if self.refusal is not None:
+            return fail(self.refusal)
         waiter: Deferred[AMQClient] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
         return waiter

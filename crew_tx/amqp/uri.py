@@ -81,7 +81,8 @@ def parse(url: str) -> BrokerURL:
         raise ConfigurationError(f"the broker URL does not begin with amqp:// or amqps://; {_EXAMPLE}")
     if not parts.hostname:
         raise ConfigurationError(f"the broker URL has no host; {_EXAMPLE}")
-    if parts.fragment or "/" in parts.path[1:]:
+    # An '@' behind the host means that the password had one of "/?#", and that a piece of it is here.
+    if parts.fragment or "/" in parts.path[1:] or "@" in parts.path + parts.query:
         raise ConfigurationError(
             "the broker URL's virtual host is one percent-encoded part, such as /%2F; "
             "a '#', '/' or '@' in a name or password is percent-encoded, too"

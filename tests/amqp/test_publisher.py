@@ -1,0 +1,532 @@
+"""Publishing with confirms, in bounds of number, size and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.publisher import LONGEST_PROPERTIES, Publication, Publisher, encode_message_properties
+from crew_tx.errors import (
+    BrokerBlockedError,
+    ClientStoppedError,
+    ConnectionLostError,
+    CrewError,
+    EncodeError,
+    OutboxFullError,
+    PublishNackedError,
+    PublishTimeoutError,
+)
+from tests.amqp.peer import NUMBERS, Peer, PeerTestCase, packed
+
+
+class Told(Publication):
+    """Writes down its fate: in one log with all others."""
+
+    def __init__(self, log: list[Any], name: str, size: int = 1, then: Callable[[], object] | None = None) -> None:
+        super().__init__("x", "k", encode_properties({"message_id": name}), b"x" * size, name)
+        self.log = log
+        self.then = then
+
+    def _tell(self, *what: object) -> None:
+        self.log.append((self.message_id, *what))
+
+    def written(self, channel: AMQChannel) -> None:
+        self._tell("written")
+
+    def confirmed(self) -> None:
+        self._tell("confirmed")
+
+    def returned(self, returned: Returned) -> None:
+        self._tell("returned", returned.reply_code)
+
+    def failed(self, error: CrewError) -> None:
+        self._tell(type(error), getattr(error, "maybe_sent", None))
+        if self.then is not None:
+            self.then()
+
+    def lost(self) -> None:
+        self._tell("lost")
+        if self.then is not None:
+            self.then()
+
+
+class PublisherTestCase(PeerTestCase):
+    """Tests with a publisher on a channel in confirm mode."""
+
+    limits: dict[str, Any] = {}  # noqa: RUF012
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log: list[Any] = []
+        self.publisher = Publisher(self.clock, **self.limits)
+        self.addCleanup(self.publisher.stop, ClientStoppedError("the test is over"))
+        self.attach()
+
+    def attach(self) -> None:
+        """Connect anew."""
+        self.peer: Peer = self.log_in()
+        self.channel: AMQChannel = self.open_channel(self.peer)
+        self.answered(self.peer, self.channel.confirm_select())
+        self.peer.read()
+        self.publisher.attach(self.channel)
+
+    def publish(self, *names: str, size: int = 1) -> None:
+        for name in names:
+            self.publisher.publish(Told(self.log, name, size))
+
+    def told(self) -> list[Any]:
+        """What publications were told since the last time."""
+        log, self.log[:] = list(self.log), []
+        return log
+
+    def sent(self) -> list[str]:
+        """The ids of what went out since the last time."""
+        found = [each for each in self.peer.read() if each.name == "basic.publish"]
+        return [each.properties["message_id"] for each in found if each.properties]
+
+    def confirm(self, number: int, multiple: bool = False, name: str = "basic.ack") -> None:
+        self.peer.send(1, name, delivery_tag=number, multiple=multiple)
+
+    def block(self) -> None:
+        self.peer.send(0, "connection.blocked", reason="low on memory")
+
+    def unblock(self) -> None:
+        self.peer.send(0, "connection.unblocked")
+
+
+class ConfirmsTests(PublisherTestCase):
+    """What the broker says of what was written."""
+
+    def test_a_message_is_written_at_once(self) -> None:
+        """Mandatory, as all of ours are; it counts until it is confirmed."""
+        self.publish("a")
+        self.assertEqual(self.told(), [("a", "written")])
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (1, 0))
+        sent = self.peer.one("basic.publish")
+        self.assertIs(sent.fields["mandatory"], True)
+        self.assertEqual((sent.fields["exchange"], sent.fields["routing_key"], sent.body), ("x", "k", b"x"))
+        self.confirm(1)
+        self.assertEqual(self.told(), [("a", "confirmed")])
+        self.assertEqual(self.publisher.unconfirmed, 0)
+
+    def test_confirms_may_come_in_any_order(self) -> None:
+        """Each names its message."""
+        self.publish("a", "b", "c")
+        self.told()
+        for number in (2, 3, 1):
+            self.confirm(number)
+        self.assertEqual(self.told(), [("b", "confirmed"), ("c", "confirmed"), ("a", "confirmed")])
+
+    def test_one_confirm_may_stand_for_several(self) -> None:
+        """All up to it that weren't confirmed."""
+        self.publish("a", "b", "c", "d")
+        self.told()
+        self.confirm(2)
+        self.confirm(3, multiple=True)
+        self.assertEqual(self.told(), [("b", "confirmed"), ("a", "confirmed"), ("c", "confirmed")])
+        self.assertEqual(self.publisher.unconfirmed, 1)
+
+    def test_a_confirm_of_nothing_is_nothing(self) -> None:
+        """Of what was never written, or was confirmed already."""
+        self.publish("a")
+        self.confirm(1)
+        self.told()
+        self.confirm(1)
+        self.confirm(1, multiple=True)
+        self.confirm(9)
+        self.assertEqual(self.told(), [])
+
+    def test_the_broker_may_refuse_a_message(self) -> None:
+        """One, or all up to it."""
+        self.publish("a", "b", "c")
+        self.told()
+        self.confirm(2, name="basic.nack")
+        self.assertEqual(self.told(), [("b", PublishNackedError, None)])
+        self.confirm(3, multiple=True, name="basic.nack")
+        self.assertEqual(self.told(), [("a", PublishNackedError, None), ("c", PublishNackedError, None)])
+
+    def test_a_returned_message_is_found_by_its_id(self) -> None:
+        """The return has no number; the confirm follows it."""
+        self.publish("a", "b")
+        self.told()
+        for name in ("b", "unknown"):
+            self.peer.send_content(1, "basic.return", b"x", {"message_id": name}, reply_code=312)
+        self.peer.send_content(1, "basic.return", b"x", {}, reply_code=312)
+        self.confirm(2, multiple=True)
+        self.assertEqual(self.told(), [("b", "returned", 312), ("a", "confirmed"), ("b", "confirmed")])
+
+    def test_a_return_after_the_confirm_is_nothing(self) -> None:
+        """It is forgotten by then."""
+        self.publish("a")
+        self.confirm(1)
+        self.told()
+        self.peer.send_content(1, "basic.return", b"x", {"message_id": "a"}, reply_code=312)
+        self.assertEqual(self.told(), [])
+
+    def test_what_cannot_be_written_fails_and_has_no_number(self) -> None:
+        """The next message has it."""
+        bad = Told(self.log, "bad")
+        bad.properties = encode_properties({"headers": {"k": "x" * 140_000}})
+        self.publisher.publish(bad)
+        self.publish("good")
+        self.assertEqual(self.told(), [("bad", EncodeError, None), ("good", "written")])
+        self.confirm(1)
+        self.assertEqual(self.told(), [("good", "confirmed")])
+
+
+class WindowTests(PublisherTestCase):
+    """At most three unconfirmed, four waiting, and a hundred bytes of them."""
+
+    limits = {"max_unconfirmed": 3, "max_waiting": 4, "max_waiting_bytes": 100}  # noqa: RUF012
+
+    def test_only_so_many_are_unconfirmed(self) -> None:
+        """The others wait, in their order."""
+        self.publish("a", "b", "c", "d", "e")
+        self.assertEqual(self.sent(), ["a", "b", "c"])
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (3, 2))
+        self.confirm(2)
+        self.assertEqual(self.sent(), ["d"])
+        self.confirm(4, multiple=True)
+        self.assertEqual(self.sent(), ["e"])
+
+    def test_nobody_overtakes_who_waits(self) -> None:
+        """Not even while a confirm is being told."""
+        self.publish("a", "b", "c", "d")
+        publication = Told(self.log, "late")
+        confirmed = self.channel.on_confirm
+        assert confirmed is not None
+
+        def confirm_and_publish(number: int, multiple: bool, acked: bool) -> None:
+            self.publisher.publish(publication)
+            confirmed(number, multiple, acked)
+
+        self.channel.on_confirm = confirm_and_publish
+        self.sent()
+        self.confirm(3, multiple=True)
+        self.assertEqual(self.sent(), ["d", "late"])
+
+    def test_waiting_is_bounded_in_number(self) -> None:
+        """One too many is an error, and nothing else changes."""
+        self.publish(*"abcdefg")
+        error = self.assertRaises(OutboxFullError, self.publish, "h")
+        self.assertEqual(error.messages, 4)
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (3, 4))
+        self.confirm(1)
+        self.publish("i")
+        self.assertEqual(self.publisher.waiting, 4)
+
+    def test_waiting_is_bounded_in_bytes(self) -> None:
+        """Properties count."""
+        self.publish("a", "b", "c")
+        self.publish("d", size=80)
+        error = self.assertRaises(OutboxFullError, self.publish, "e", size=80)
+        self.assertEqual((error.messages, error.size), (1, 80 + 2 + 1 + 1))
+        self.confirm(1)
+        self.publish("e", size=80)
+        self.assertEqual(self.publisher.waiting, 1)
+
+    def test_who_waits_can_be_withdrawn(self) -> None:
+        """It leaves room; one that was written stays."""
+        self.publish("a", "b", "c")
+        waiting, written = Told(self.log, "d", 80), Told(self.log, "z")
+        self.publisher.publish(waiting)
+        self.publisher.withdraw(waiting)
+        self.publisher.withdraw(waiting)
+        self.publisher.withdraw(written)
+        self.publish("e", size=80)
+        self.confirm(3, multiple=True)
+        self.assertEqual(self.sent(), ["a", "b", "c", "e"])
+
+    def test_one_that_was_lost_and_waits_again_can_be_withdrawn(self) -> None:
+        """It counts as any other."""
+        publication = Told(self.log, "a")
+        self.publisher.publish(publication)
+        self.peer.lose()
+        self.publisher.publish(publication)
+        self.publisher.withdraw(publication)
+        self.assertEqual(self.publisher.waiting, 0)
+
+
+class FlowTests(PublisherTestCase):
+    """When it may write."""
+
+    def test_nothing_is_written_while_the_broker_is_blocked(self) -> None:
+        """It waits, and goes when the alarm is over."""
+        self.block()
+        self.assertEqual(self.publisher.blocked, "low on memory")
+        self.publish("a", "b")
+        self.assertEqual(self.sent(), [])
+        self.unblock()
+        self.assertIsNone(self.publisher.blocked)
+        self.assertEqual(self.sent(), ["a", "b"])
+
+    def test_nothing_is_written_while_the_transport_holds_bytes_back(self) -> None:
+        """Memory is bounded."""
+        self.peer.link.producer.pauseProducing()
+        self.publish("a", "b")
+        self.assertEqual(self.sent(), [])
+        self.peer.link.producer.resumeProducing()
+        self.assertEqual(self.sent(), ["a", "b"])
+
+    def test_both_must_allow_it(self) -> None:
+        """The broker and the transport."""
+        self.block()
+        self.peer.link.producer.pauseProducing()
+        self.publish("a")
+        self.peer.link.producer.resumeProducing()
+        self.assertEqual(self.sent(), [])
+        self.unblock()
+        self.assertEqual(self.sent(), ["a"])
+
+    def test_a_transport_that_holds_back_in_the_middle_stops_it_there(self) -> None:
+        """The rest of those who wait goes on waiting."""
+        self.block()
+        self.publish("a", "b")
+        write = self.peer.link.write
+
+        def write_and_pause(data: bytes) -> None:
+            write(data)
+            self.peer.link.producer.pauseProducing()
+
+        self.peer.link.write = write_and_pause  # type: ignore[method-assign]
+        self.peer.client.block_changed(None)
+        self.assertEqual((self.sent(), self.publisher.waiting), (["a"], 1))
+
+    def test_without_a_connection_it_waits(self) -> None:
+        """From the start, or between two."""
+        self.peer.lose()
+        self.publish("a")
+        self.assertIsNone(self.publisher.blocked)
+        self.assertEqual(self.publisher.waiting, 1)
+        self.attach()
+        self.assertEqual(self.sent(), ["a"])
+
+
+class LossTests(PublisherTestCase):
+    """When its channel ends."""
+
+    def test_what_is_unconfirmed_is_lost(self) -> None:
+        """What waits goes on waiting."""
+        self.publish("a", "b")
+        self.block()
+        self.publish("c")
+        self.told()
+        self.peer.lose()
+        self.assertEqual(self.told(), [("a", "lost"), ("b", "lost")])
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (0, 1))
+
+    def test_a_channel_that_the_broker_closes_is_lost_too(self) -> None:
+        """The connection goes on."""
+        self.publish("a")
+        self.told()
+        self.peer.send(1, "channel.close", reply_code=404)
+        self.assertEqual(self.told(), [("a", "lost")])
+
+    def test_what_was_lost_may_be_published_again(self) -> None:
+        """By its owner, when it hears of the loss: it goes out on the next connection, first."""
+        publication = Told(self.log, "a")
+        publication.then = lambda: self.publisher.publish(publication)
+        self.publisher.publish(publication)
+        self.peer.lose()
+        self.publish("b")
+        self.told()
+        self.attach()
+        self.assertEqual(self.sent(), ["a", "b"])
+        self.confirm(2, multiple=True)
+        self.assertEqual(self.told()[2:], [("a", "confirmed"), ("b", "confirmed")])
+
+    def test_confirms_of_the_connection_before_are_none(self) -> None:
+        """Numbers begin again with each channel."""
+        self.publish("a")
+        old_client, old_channel = self.peer.client, self.channel
+        self.peer.lose()
+        self.attach()
+        self.publish("b")
+        self.told()
+        old_client.dataReceived(packed(1, "basic.ack", delivery_tag=1))
+        old_channel.method_received(NUMBERS["basic.ack"], (1, False))
+        self.assertEqual((self.told(), self.publisher.unconfirmed), ([], 1))
+
+    def test_the_end_of_the_channel_before_changes_nothing(self) -> None:
+        """It isn't the one in use."""
+        old = self.channel
+        self.peer.lose()
+        self.attach()
+        self.publish("a")
+        self.told()
+        assert old.on_closed is not None
+        old.on_closed("again")
+        self.assertEqual((self.told(), self.publisher.unconfirmed), ([], 1))
+
+    def test_publishing_when_a_request_fails_with_the_channel_waits(self) -> None:
+        """Whoever reacts to the end of the channel must not be told that it is open."""
+        declared = self.channel.queue_declare(queue="q")
+        declared.addErrback(lambda _: self.publish("a"))
+        self.peer.lose()
+        self.assertIsNone(self.successResultOf(declared))
+        self.assertEqual(self.publisher.waiting, 1)
+
+
+class TimeTests(PublisherTestCase):
+    """Within ten seconds."""
+
+    limits = {"publish_timeout": 10.0, "max_unconfirmed": 2}  # noqa: RUF012
+
+    def pass_time(self, seconds: float) -> None:
+        for _ in range(int(seconds * 4)):
+            self.clock.advance(0.25)
+
+    def test_what_is_not_confirmed_in_time_fails(self) -> None:
+        """It may have arrived; it is told once."""
+        self.publish("a")
+        self.told()
+        self.pass_time(9.75)
+        self.assertEqual(self.told(), [])
+        self.pass_time(30)
+        self.assertEqual(self.told(), [("a", PublishTimeoutError, True)])
+
+    def test_what_cannot_be_written_in_time_fails(self) -> None:
+        """It was surely not sent."""
+        self.publish("a", "b", "c")
+        self.told()
+        self.pass_time(10.5)
+        expected = [("c", PublishTimeoutError, False), ("a", PublishTimeoutError, True)]
+        self.assertEqual(self.told()[:2], expected)
+        self.assertEqual(self.publisher.waiting, 0)
+
+    def test_a_late_confirm_still_comes(self) -> None:
+        """Whoever wants to, hears of it; its place is free again."""
+        self.publish("a")
+        self.pass_time(11)
+        self.told()
+        self.confirm(1)
+        self.assertEqual((self.told(), self.publisher.unconfirmed), ([("a", "confirmed")], 0))
+
+    def test_an_alarm_is_the_reason_that_is_given(self) -> None:
+        """Whether or not it was sent before."""
+        self.publish("a")
+        self.block()
+        self.publish("b")
+        self.told()
+        self.pass_time(11)
+        expected = [("b", BrokerBlockedError, False), ("a", BrokerBlockedError, True)]
+        self.assertEqual(self.told(), expected)
+
+    def test_a_missing_connection_is_the_reason_that_is_given(self) -> None:
+        """What never was sent."""
+        self.peer.lose()
+        self.publish("a")
+        self.pass_time(11)
+        self.assertEqual(self.told(), [("a", ConnectionLostError, False)])
+
+    def test_what_was_sent_once_may_have_arrived(self) -> None:
+        """Though it waits for another connection now."""
+        publication = Told(self.log, "a")
+        self.publisher.publish(publication)
+        self.peer.lose()
+        self.publisher.publish(publication)
+        self.told()
+        self.pass_time(11)
+        self.assertEqual(self.told(), [("a", ConnectionLostError, True)])
+
+    def test_time_counts_anew_when_it_is_published_again(self) -> None:
+        """And so does being late."""
+        publication = Told(self.log, "a")
+        self.publisher.publish(publication)
+        self.pass_time(11)
+        self.peer.lose()
+        self.attach()
+        self.publisher.publish(publication)
+        self.told()
+        self.pass_time(9)
+        self.assertEqual(self.told(), [])
+        self.pass_time(2)
+        self.assertEqual(self.told(), [("a", PublishTimeoutError, True)])
+
+    def test_one_delayed_call_serves_all(self) -> None:
+        """None where nothing is on its way."""
+        calls = self.clock.getDelayedCalls
+        self.assertEqual(calls(), [])
+        self.publish("a", "b", "c")
+        self.assertEqual(len(calls()), 1)
+        self.confirm(2, multiple=True)
+        self.confirm(3)
+        self.pass_time(1)
+        self.assertEqual(calls(), [])
+
+    def test_one_delayed_call_serves_those_that_try_again(self) -> None:
+        """Whoever publishes as soon as it failed starts no second one."""
+        publication = Told(self.log, "a", then=lambda: self.publish("again"))
+        self.peer.lose()
+        self.publisher.publish(publication)
+        self.pass_time(11)
+        self.assertEqual(self.told(), [("a", ConnectionLostError, False)])
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+
+class StopTests(PublisherTestCase):
+    """The end of it all."""
+
+    limits = {"max_unconfirmed": 1}  # noqa: RUF012
+
+    def test_everything_fails_with_the_reason(self) -> None:
+        """And no delayed call is left."""
+        self.publish("a", "b")
+        self.told()
+        self.publisher.stop(ClientStoppedError("over"))
+        expected = [("a", ClientStoppedError, None), ("b", ClientStoppedError, None)]
+        self.assertEqual(self.told(), expected)
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (0, 0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nothing_is_told_twice(self) -> None:
+        """Neither by a late confirm nor by the loss."""
+        self.publish("a")
+        self.publisher.stop(ClientStoppedError("over"))
+        self.told()
+        self.confirm(1)
+        self.peer.lose()
+        self.assertEqual(self.told(), [])
+
+    def test_what_is_published_when_it_stops_is_not_forgotten(self) -> None:
+        """It waits as anything without a connection does, and fails in its time."""
+        self.publisher.publish(Told(self.log, "a", then=lambda: self.publish("again")))
+        self.publisher.stop(ClientStoppedError("over"))
+        self.told()
+        self.assertEqual(self.publisher.waiting, 1)
+        self.clock.pump([1] * 40)
+        self.assertEqual(self.told(), [("again", ConnectionLostError, False)])
+
+    def test_a_stopped_publisher_does_not_write(self) -> None:
+        """Whatever the connection says."""
+        self.publisher.stop(ClientStoppedError("over"))
+        self.peer.read()
+        self.publish("a")
+        self.peer.link.producer.resumeProducing()
+        self.assertEqual(self.sent(), [])
+
+
+class PropertiesTests(PublisherTestCase):
+    """Properties of our own messages."""
+
+    def test_they_are_bounded(self) -> None:
+        """A header frame has to fit into any connection's frames."""
+        room = LONGEST_PROPERTIES - len(encode_properties({"headers": {"k": ""}}))
+        encoded = encode_message_properties({"headers": {"k": "x" * room}})
+        self.assertEqual(len(encoded), LONGEST_PROPERTIES)
+        error = self.assertRaises(EncodeError, encode_message_properties, {"headers": {"k": "x" * (room + 1)}})
+        self.assertIn(str(LONGEST_PROPERTIES), str(error))
+
+    def test_a_subclass_may_ignore_what_it_does_not_care_for(self) -> None:
+        """Each fate has a method that does nothing."""
+        plain = Publication("x", "k", b"\0\0", b"body", "1")
+        self.publisher.publish(plain)
+        self.confirm(1)
+        plain.returned(Returned(312, "", "", "", {}, b""))
+        plain.failed(CrewError())
+        plain.lost()
+        self.assertEqual(plain.size, 6)
+        self.assertIs(plain.sent, True)
