@@ -43,7 +43,7 @@ setup(
     ],
     keywords="amqp rabbitmq twisted rpc task queue",
     python_requires=">=3.11",
-    install_requires=["twisted[tls]>=22.8.0", "txamqp>=0.8.2", "cbor2>=5.6"],
+    install_requires=["twisted[tls]>=22.8.0", "txamqp>=0.8.2", "cbor2>=5.9,!=6.0.*,!=6.1.0"],
     extras_require={"zstd": ["zstandard>=0.22"], "test": TEST, "dev": DEV},
     # The root is named, so that an editable install puts the whole of it on the
     # path: Twisted looks for plugins in the folders twisted/plugins of the path.

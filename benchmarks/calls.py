@@ -20,10 +20,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -35,10 +36,13 @@ CONTENDERS = {
     "pika's Twisted adapter": ("pika_client.py", "pika_worker.py", []),
 }
 ROUND_LIMIT = 300
+_WIDTHS = (9, 7, 16, 7, 20, 7)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--broker", help="an AMQP URL; without it a private RabbitMQ is started")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=10_000, help="calls in flight mode, each round")
@@ -90,8 +94,11 @@ def run_round(name: str, url: str, options: argparse.Namespace) -> dict[str, flo
 
 
 def report(results: dict[str, list[dict[str, Any]]]) -> None:
-    base = {key: median(r[key] for r in results["pika's Twisted adapter"]) for key in ("rate", "latency", "cpu")}
-    print(f"{'':28}{'calls/s':>9}{'ratio':>7}{'one at a time':>16}{'ratio':>7}{'client CPU a call':>20}{'ratio':>7}")
+    base = {
+        key: median(r[key] for r in results["pika's Twisted adapter"]) for key in ("rate", "latency", "cpu")
+    }
+    heads = ("calls/s", "ratio", "one at a time", "ratio", "client CPU a call", "ratio")
+    print(f"{'':28}" + "".join(f"{head:>{width}}" for head, width in zip(heads, _WIDTHS, strict=True)))
     for name, rounds in results.items():
         rate, latency, cpu = (median(r[key] for r in rounds) for key in ("rate", "latency", "cpu"))
         print(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
-from typing import Any, Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 

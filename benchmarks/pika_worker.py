@@ -25,7 +25,9 @@ async def main(reactor: Any, url: str) -> None:
         channel_of_item, method, properties, body = item
         queue.get().addCallback(received)
         request = cbor2.loads(body)
-        answer = pika.BasicProperties(content_type="application/cbor", correlation_id=properties.correlation_id)
+        answer = pika.BasicProperties(
+            content_type="application/cbor", correlation_id=properties.correlation_id
+        )
         channel.basic_publish("", properties.reply_to, cbor2.dumps(request["x"] + request["y"]), answer)
         channel_of_item.basic_ack(method.delivery_tag)
 

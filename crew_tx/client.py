@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from math import ceil
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -30,19 +31,18 @@ from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
 from crew_tx.amqp.uri import DEFAULT_URL, parse_all
 from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError, ReplyLostError
-from crew_tx.message import NO_HEADERS, Call, Headers, Reply
-from crew_tx.rpc.encoding import encoded_call
+from crew_tx.message import Headers, Reply
 from crew_tx.rpc.options import DEFAULT_EXPIRATION, CallOptions
 from crew_tx.rpc.outgoing import Probe, Sent
 from crew_tx.rpc.parallel import Parallel
 from crew_tx.rpc.pending import PendingCall, PendingCalls
+from crew_tx.rpc.plan import CallPlan
 from crew_tx.rpc.replies import BatchedAcks, ReplyReader
 from crew_tx.status import ClientStatus
 from crew_tx.topology import (
     QueueType,
     check_name,
     check_queue_type,
-    check_task_id,
     reply_bindings,
     reply_queue,
 )
@@ -51,6 +51,8 @@ Callback = Callable[[Any, Headers], object]
 
 CONNECT_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 3.0
+#: Tasks and sets of options for which is kept what their calls have in common.
+_MOST_PLANS = 1024
 
 
 class Client(Service):
@@ -106,6 +108,7 @@ class Client(Service):
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
         self._pending = PendingCalls(reactor, self._publisher.withdraw)
         self._replies = ReplyReader(self._pending, self._codec, self._in_thread)
+        self._plans = lru_cache(maxsize=_MOST_PLANS)(CallPlan)
         self._acks: BatchedAcks | None = None
         self._channel: AMQChannel | None = None
         self._connection = BrokerConnection(
@@ -224,7 +227,9 @@ class Client(Service):
             return self._start(task_id, data, options, wants_reply=False)
         if call_id is None:
             options = options._replace(call_id=self._new_id())
-        self._start(task_id, data, options, wants_reply=True).addBoth(_give, callback).addErrback(_log_callback)
+        self._start(task_id, data, options, wants_reply=True).addBoth(_give, callback).addErrback(
+            _log_callback
+        )
         return options.call_id
 
     def request(
@@ -273,14 +278,17 @@ class Client(Service):
         :returns: a Deferred that fires when the broker has the message. Errors
             are as of :meth:`call`, as far as they are known by then.
         """
-        options = CallOptions(priority, expiration, timeout, persistent, headers, serializer, compress, call_id)
+        options = CallOptions(
+            priority, expiration, timeout, persistent, headers, serializer, compress, call_id
+        )
         try:
-            self._check(task_id, options)
+            self._pending.check_running()
+            plan = CallPlan(task_id, options, None)
         except CrewError:
             return fail()
         message = Sent(task_id, options.call_id or self._new_id())
         self._encode(data, options).addCallbacks(
-            lambda encoded: self._publish_sent(message, encoded, options),
+            lambda encoded: self._publish_sent(message, encoded, plan),
             lambda failure: message.failed(failure.value),
         )
         return message.deferred
@@ -300,7 +308,7 @@ class Client(Service):
 
     def _start(self, task_id: str, data: Any, options: CallOptions, wants_reply: bool) -> Deferred[Any]:
         try:
-            self._check(task_id, options)
+            plan = self._plan(task_id, options)
             call = self._pending.new(
                 task_id, options.call_id or self._new_id(), options.expiration, options.runs, wants_reply
             )
@@ -312,8 +320,8 @@ class Client(Service):
         assert deferred is not None
         if self._codec.is_large(data):
             self._encode(data, options).addCallbacks(
-                lambda encoded: self._publish(call, encoded, options),
-                lambda failure: self._pending.fail(call.message_id, failure.value),
+                lambda encoded: self._publish(call, encoded, plan),
+                lambda failure: call.failed(failure.value),
             )
             return deferred
         try:
@@ -321,14 +329,22 @@ class Client(Service):
         except CrewError as error:
             self._pending.fail(call.message_id, error)
         else:
-            self._publish(call, encoded, options)
+            self._publish(call, encoded, plan)
         return deferred
 
-    def _check(self, task_id: str, options: CallOptions) -> None:
-        check_task_id(task_id)
-        options.check()
+    def _plan(self, task_id: str, options: CallOptions) -> CallPlan:
+        """
+        What such calls have in common; kept for calls to come, where it can be found again.
+
+        :raises CrewError: if an argument is wrong, or the broker refuses us for good.
+        """
         if self._connection.refusal is not None:
             raise self._connection.refusal
+        if options.headers is None and options.call_id is None:
+            # Something that can't be hashed is wrong, and the check says how.
+            with suppress(TypeError):
+                return self._plans(task_id, options, self.client_id)
+        return CallPlan(task_id, options, self.client_id)
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -342,41 +358,30 @@ class Client(Service):
         except CrewError:
             return fail()
 
-    def _publish(self, call: PendingCall, encoded: Encoded, options: CallOptions) -> None:
-        if call.message_id not in self._pending:
+    def _publish(self, call: PendingCall, encoded: Encoded, plan: CallPlan) -> None:
+        if call.deferred is None:
+            # It ended while its body was encoded.
             return
         try:
-            self._fill(call, encoded, options, self.client_id)
-            self._publisher.publish(Probe(call, self._pending, self._publisher) if options.require_worker else call)
+            self._fill(call, encoded, plan)
+            probing = plan.options.require_worker
+            self._publisher.publish(Probe(call, self._pending, self._publisher) if probing else call)
         except CrewError as error:
             self._pending.fail(call.message_id, error)
 
-    def _publish_sent(self, message: Sent, encoded: Encoded, options: CallOptions) -> None:
+    def _publish_sent(self, message: Sent, encoded: Encoded, plan: CallPlan) -> None:
         try:
-            self._fill(message, encoded, options, None)
+            # Its body may have been encoded in a thread, and the client stopped meanwhile.
+            self._pending.check_running()
+            self._fill(message, encoded, plan)
             self._publisher.publish(message)
         except CrewError as error:
             message.failed(error)
 
-    def _fill(self, message: Publication, encoded: Encoded, options: CallOptions, reply_to: str | None) -> None:
+    def _fill(self, message: Publication, encoded: Encoded, plan: CallPlan) -> None:
         """:raises EncodeError: if the headers can't be written, or are too large."""
         message.body = encoded.body
-        call = Call(
-            message.routing_key,
-            message.message_id,
-            b"",
-            encoded.content_type,
-            encoded.content_encoding,
-            reply_to,
-            ceil(options.expiration * 1000),
-            ceil(options.runs * 1000),
-            1,
-            options.priority,
-            options.persistent,
-            int(self._reactor.seconds()),
-            options.headers or NO_HEADERS,
-        )
-        message.properties = encoded_call(call)
+        message.properties = plan.properties(encoded, message.message_id, int(self._reactor.seconds()))
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -398,15 +403,17 @@ class Client(Service):
             self._replies.received(delivery)
             acks.add(delivery.delivery_tag)
 
-        await channel.consume(self._reply_queue.name, received, on_cancelled=self._reply_queue_gone)
+        await channel.consume(
+            self._reply_queue.name, received, on_cancelled=lambda tag: self._reply_queue_gone(client)
+        )
         self._channel = channel
         self._publisher.attach(channel)
 
-    def _reply_queue_gone(self, consumer_tag: str) -> None:
+    def _reply_queue_gone(self, client: AMQClient) -> None:
         """Start anew with a connection, and so with a queue, of our own."""
-        self._pending.fail_written(ReplyLostError(f"the reply queue {self._reply_queue.name} is gone"))
-        if self._connection.client is not None:
-            self._connection.client.transport.loseConnection()
+        error = ReplyLostError(f"the reply queue {self._reply_queue.name} is gone")
+        self._pending.fail_written(error)
+        client.fail(error)
 
     def _lost(self, reason: CrewError) -> None:
         self._channel = None
@@ -429,8 +436,10 @@ class Client(Service):
         if self._acks is not None:
             self._acks.flush()
         if channel is not None and not channel.closed:
-            await _delete_queue(channel, self._reply_queue.name).addTimeout(CLOSE_TIMEOUT, self._reactor).addErrback(
-                self._not_deleted
+            await (
+                _delete_queue(channel, self._reply_queue.name)
+                .addTimeout(CLOSE_TIMEOUT, self._reactor)
+                .addErrback(self._not_deleted)
             )
         await self._connection.stopService()
         if self._acks is not None:

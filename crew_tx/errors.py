@@ -288,9 +288,7 @@ class RemoteError(TaskError):
     :ivar traceback: the remote traceback, as text.
     """
 
-    def __init__(
-        self, type: str, message: str, traceback: str = "", *, worker: str | None = None
-    ) -> None:
+    def __init__(self, type: str, message: str, traceback: str = "", *, worker: str | None = None) -> None:
         super().__init__(f"{type}: {message}", worker=worker)
         self.type = type
         self.message = message
@@ -312,6 +310,21 @@ class UnknownTaskError(TaskError):
     """The worker that took the call does not know the task."""
 
 
+class ThreadsStuckError(CrewError):
+    """
+    Too many threads of a worker are stuck in tasks that do not end; it gives up.
+
+    :ivar stuck: how many.
+    """
+
+    def __init__(self, stuck: int) -> None:
+        super().__init__(
+            f"{stuck} threads are stuck in tasks that do not end; the worker gives up, for its supervisor "
+            "to start it anew: mend the tasks that the log names, or raise --max-stuck"
+        )
+        self.stuck = stuck
+
+
 # -- Programs put together wrongly ---------------------------------------------
 
 
@@ -326,9 +339,7 @@ class DuplicateTaskIdError(ConfigurationError):
     """
 
     def __init__(self, task_id: str, first: str, second: str) -> None:
-        super().__init__(
-            f"the task id {task_id!r} is taken: {first} has it already; give {second} another"
-        )
+        super().__init__(f"the task id {task_id!r} is taken: {first} has it already; give {second} another")
         self.task_id = task_id
 
 

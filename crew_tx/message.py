@@ -41,6 +41,8 @@ _TRANSIENT, _PERSISTENT = 1, 2
 
 #: AMQP's longest expiration that RabbitMQ takes, ten years, in seconds.
 LONGEST_EXPIRATION = 315_360_000
+#: Python refuses to read numbers of thousands of digits.
+_MOST_DIGITS = 20
 
 #: Why a worker answered with an error.
 ErrorKind = Literal["raised", "timeout", "expired", "unknown-task", "cancelled", "undecodable"]
@@ -257,16 +259,13 @@ def dead_letter_from(properties: Properties) -> DeadLetter:
     headers = properties.get("headers") or {}
     deaths = headers.get("x-death")
     death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
-    expiration = death.get("original-expiration")
-    # Some digits only: Python refuses to read thousands.
-    known = isinstance(expiration, str) and expiration.isdecimal() and len(expiration) <= 20
     time: Any = death.get("time")
     queue = death.get("queue")
     return DeadLetter(
         call_id=_text(properties.get("correlation_id"), "correlation-id"),
         reason=str(death.get("reason", "rejected")),
         queue=queue if isinstance(queue, str) else None,
-        expiration=int(expiration) / 1000 if known else None,
+        expiration=_seconds(death.get("original-expiration")),
         time=time.timestamp() if hasattr(time, "timestamp") else None,
     )
 
@@ -297,12 +296,19 @@ def _whole(value: object, name: str) -> int:
     raise DecodeError(f"the message's {name} is not a whole number")
 
 
+def _seconds(milliseconds: object) -> float | None:
+    """Of the text that the broker writes; None for anything else."""
+    if isinstance(milliseconds, str) and milliseconds.isdecimal() and len(milliseconds) <= _MOST_DIGITS:
+        return int(milliseconds) / 1000
+    return None
+
+
 def _milliseconds(value: object, name: str) -> int:
     """Longer than the longest counts as the longest; none at all as well."""
     longest = LONGEST_EXPIRATION * 1000
     if value is None:
         return longest
-    if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return min(value, longest)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from crew_tx.deadlines import Deadlines, K
 
@@ -17,6 +18,8 @@ class DeadlineTimer(Generic[K]):
     :param clock: an ``IReactorTime``.
     :param overdue: called on the reactor, once a key.
     """
+
+    log = Logger()
 
     def __init__(self, clock: IReactorTime, overdue: Callable[[K], object]) -> None:
         self._clock = clock
@@ -62,7 +65,11 @@ class DeadlineTimer(Generic[K]):
     def _wake(self) -> None:
         self._call = None
         for key in self._deadlines.overdue(self._clock.seconds()):
-            self._overdue(key)
+            try:
+                self._overdue(key)
+            except Exception:
+                # It must not cost the others their deadlines.
+                self.log.failure("what was to be done at a deadline failed")
         earliest = self._deadlines.earliest()
         if earliest is not None and (self._call is None or earliest < self._wakes):
             self._wake_at(earliest)

@@ -150,9 +150,7 @@ def control_queue(worker_id: str, connection: int) -> Queue:
     :param connection: counts the worker's connections, so that a new queue
         never races the ghost of the one before.
     """
-    return Queue(
-        f"{CONTROL}.{worker_id}.{connection}", durable=False, exclusive=True, auto_delete=True
-    )
+    return Queue(f"{CONTROL}.{worker_id}.{connection}", durable=False, exclusive=True, auto_delete=True)
 
 
 def control_bindings(queue: str, task_ids: list[str]) -> list[Binding]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, getnode, uuid4
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -30,10 +30,18 @@ from crew_tx.amqp.publisher import Publisher
 from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
 from crew_tx.amqp.uri import BrokerURL
 from crew_tx.codec import Codec
-from crew_tx.errors import ConfigurationError, CrewError, DecodeError, EncodeError
+from crew_tx.errors import (
+    ConfigurationError,
+    ConnectionLostError,
+    CrewError,
+    DecodeError,
+    EncodeError,
+    ThreadsStuckError,
+)
 from crew_tx.message import Answer, Headers, call_from, check_headers
 from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
 from crew_tx.rpc.intake import Intake
+from crew_tx.rpc.prefetch import Prefetch
 from crew_tx.status import WorkerStatus
 from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
 from crew_tx.tasks.context import Settings, context
@@ -42,6 +50,7 @@ from crew_tx.tasks.interfaces import CreateThreads
 from crew_tx.tasks.pool import ThreadPool
 from crew_tx.tasks.registry import Registry, Service, Task, TaskDefinition
 from crew_tx.tasks.runner import TaskRunner
+from crew_tx.tasks.saturation import Saturation
 from crew_tx.tasks.threads import start_threads_factory
 from crew_tx.topology import (
     QueueType,
@@ -59,7 +68,8 @@ THREADS = 8
 DRAIN = 30.0
 #: Seconds for which all threads are busy before unstarted calls go back for others to take.
 SATURATED_AFTER = 5.0
-_SPARE_PREFETCH = 2
+#: The same while more was let come than the threads can begin, since tasks were short so far.
+_SLOWED_AFTER = 0.25
 _SETTLE_TIMEOUT = 5.0
 
 
@@ -71,7 +81,8 @@ class Worker(service.Service):
     :param urls: the brokers, tried in turn.
     :param definitions: the tasks.
     :param threads: how many tasks run at once, those on the reactor not counted.
-    :param prefetch: calls that each queue may send ahead; by default two more than threads.
+    :param prefetch: calls that each queue may send ahead; by default two more
+        than threads, and up to 128 where tasks are short.
     :param max_stuck: quarantined threads past which the worker gives up; twice ``threads`` by default.
     :param drain: seconds that running tasks have to end in when it stops.
     :param settings: what tasks find in ``context.settings``.
@@ -112,20 +123,20 @@ class Worker(service.Service):
         own = {"uuid": self.worker_id, "node_uuid": node_uuid(), "options": {}}
         self.settings = Settings(**(own | (settings or {})))
         self._queue_type = queue_type
-        self._prefetch = threads + _SPARE_PREFETCH if prefetch is None else prefetch
+        self._prefetch = Prefetch(threads, prefetch)
         self._drain = drain
         self._on_fatal = on_fatal
         self._connections = 0
         self._intake: Intake | None = None
         self._draining = False
-        self._saturation: IDelayedCall | None = None
+        self._saturation = Saturation(reactor, self._saturated)
         self._started = 0.0
         self._publisher = Publisher(reactor)
         self._answers = Answers(reactor, self._publisher)
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._pool = ThreadPool(
             reactor,
-            create_threads or start_threads_factory(reactor),
+            create_threads or start_threads_factory(reactor, self._together),
             size=threads,
             max_stuck=max_stuck,
             on_too_many_stuck=self._too_many_stuck,
@@ -203,11 +214,10 @@ class Worker(service.Service):
         channel = await client.open_channel()
         await self._listen(channel)
         await channel.confirm_select()
-        await channel.basic_qos(prefetch_count=self._prefetch)
         self._publisher.attach(channel)
         self._intake = Intake(channel, list(queues), self._received, self._queue_gone)
         if not self._draining:
-            await self._intake.begin()
+            await self._intake.begin(self._prefetch.count)
         self.log.info(
             "worker {worker} answers {tasks} from {broker}",
             worker=self.worker_id,
@@ -244,8 +254,8 @@ class Worker(service.Service):
     def _queue_gone(self) -> None:
         """Declare it anew with a new connection: a consumer must not die in silence."""
         self.log.warn("a queue was deleted: connecting anew to declare it")
-        if self._connection.client is not None:
-            self._connection.client.transport.loseConnection()
+        if self._intake is not None:
+            self._intake.channel.client.fail(ConnectionLostError("a task queue was deleted"))
 
     # -- calls -------------------------------------------------------------------------
 
@@ -261,7 +271,7 @@ class Worker(service.Service):
             return
         self._runner.take(call, taken)
         if self._runner.held:
-            self._watch_saturation()
+            self._watch()
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         taken: Any = attempt.delivery
@@ -277,6 +287,8 @@ class Worker(service.Service):
         if call.reply_to is not None:
             attempt.move(REPLIED)
         attempt.move(SETTLED)
+        if self._prefetch.ran(answer.elapsed):
+            self._let_come_as_many()
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -285,34 +297,47 @@ class Worker(service.Service):
 
     def _room(self) -> None:
         """A thread is free."""
-        self._calm()
+        self._saturation.thread_free()
         self._runner.start_held()
-        if self._runner.held:
-            self._watch_saturation()
-        elif self._intake is not None and not self._intake.consuming:
-            self._resume(self._intake)
+        if self._intake is not None and not self._intake.consuming and self._pool.idle:
+            self._consume_anew(resume=True)
 
-    def _watch_saturation(self) -> None:
-        if self._saturation is None:
-            self._saturation = self._reactor.callLater(SATURATED_AFTER, self._saturated)
-
-    def _calm(self) -> None:
-        if self._saturation is not None:
-            self._saturation.cancel()
-            self._saturation = None
+    def _watch(self) -> None:
+        self._saturation.watch(_SLOWED_AFTER if self._prefetch.raised else SATURATED_AFTER)
 
     def _saturated(self) -> None:
         """Nothing was started for a while: let others have what waits here."""
-        self._saturation = None
-        if self._intake is not None and self._intake.consuming:
+        if not self._runner.held or self._intake is None or not self._intake.consuming:
+            return
+        if self._prefetch.raised:
+            self._prefetch.lower()
+            self._let_come_as_many()
+            self._hand_back()
+        else:
             self._intake.end().addCallback(lambda _: self._hand_back())
 
-    def _resume(self, intake: Intake) -> None:
-        if self._draining or intake.channel.closed or not self._pool.idle:
+    def _let_come_as_many(self) -> None:
+        """What the broker sends ahead, the threads are given ahead as well."""
+        self._pool.ahead = self._prefetch.count if self._prefetch.raised else 0
+        self._consume_anew()
+
+    def _consume_anew(self, resume: bool = False) -> None:
+        intake = self._intake
+        if intake is None or intake.channel.closed or self._draining or intake.consuming is resume:
             return
-        Deferred.fromCoroutine(intake.begin()).addErrback(
-            lambda failure: self.log.failure("consuming could not be resumed", failure)
+        Deferred.fromCoroutine(intake.begin(self._prefetch.count)).addErrback(
+            lambda failure: self.log.failure("consuming could not go on", failure)
         )
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Replies that are due together leave in one write, and their acks, as few as can be, behind them."""
+        client, intake = self._connection.client, self._intake
+        if client is None or intake is None:
+            yield
+            return
+        with client.corked(), intake.together():
+            yield
 
     def _hand_back(self) -> None:
         for attempt in self._runner.hand_back():
@@ -320,13 +345,13 @@ class Worker(service.Service):
             taken.hand_back()
 
     def _too_many_stuck(self) -> None:
-        self._on_fatal(CrewError("too many threads are stuck in tasks that do not end; the worker gives up"))
+        self._on_fatal(ThreadsStuckError(len(self._pool.status().stuck)))
 
     # -- the end -----------------------------------------------------------------------
 
     async def _stop(self) -> None:
         self._draining = True
-        self._calm()
+        self._saturation.stop()
         intake = self._intake
         if intake is not None:
             await _within(intake.end(), _SETTLE_TIMEOUT, self._reactor)
@@ -336,10 +361,10 @@ class Worker(service.Service):
             self.log.warn("{count} tasks did not end within {drain:g} s", count=count, drain=self._drain)
         await _within(self._answers.when_settled(), _SETTLE_TIMEOUT, self._reactor)
         self._runner.stop()
-        self._calm()
+        self._saturation.stop()
         self._answers.stop()
         await self._connection.stopService()
-        self._publisher.stop(CrewError("the worker was stopped"))
+        self._publisher.stop(ConnectionLostError("the worker was stopped"))
 
 
 def run(**settings: Any) -> None:

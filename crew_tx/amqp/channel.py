@@ -159,7 +159,9 @@ class AMQChannel(_AMQChannel):
 
     # -- txamqp's way ----------------------------------------------------------
 
-    def invoke(self, method: Any, args: tuple[Any, ...], content: Content | None = None) -> defer.Deferred[Any]:
+    def invoke(
+        self, method: Any, args: tuple[Any, ...], content: Content | None = None
+    ) -> defer.Deferred[Any]:
         """
         Send a method.
 

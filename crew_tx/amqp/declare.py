@@ -134,8 +134,8 @@ def _queue(queue: Queue) -> _Declare:
 def _queue_error(queue: Queue, error: Exception) -> Exception:
     if isinstance(error, PreconditionFailedError):
         return PreconditionFailedError(
-            f"the queue {queue.name} exists with other arguments; use the --queue-type that it was made with, "
-            f"give the task another queue=, or delete it when it is empty "
+            f"the queue {queue.name} exists with other arguments; use the --queue-type that it was "
+            f"made with, give the task another queue=, or delete it when it is empty "
             f"(rabbitmqctl delete_queue {queue.name}): {error.reply_text}",
             reply_code=error.reply_code,
             reply_text=error.reply_text,

@@ -79,7 +79,9 @@ class TwistedDelegate(_TwistedDelegate):
         client = self.client
         frame_max = smaller_limit(client.frame_max, msg.frame_max or 0)
         if frame_max < FRAME_MIN_SIZE:
-            client.fail(ProtocolError(f"the broker wants frames of at most {frame_max} bytes; 4096 is the least"))
+            client.fail(
+                ProtocolError(f"the broker wants frames of at most {frame_max} bytes; 4096 is the least")
+            )
             return
         channel_max = smaller_limit(client.channel_max, msg.channel_max or 0)
         heartbeat = negotiated(client.heartbeatInterval, msg.heartbeat or 0)

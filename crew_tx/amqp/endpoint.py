@@ -97,9 +97,7 @@ class AMQEndpoint:
         timeout: float = 30,
         tls: TLS | None = None,
     ) -> None:
-        self._url = BrokerURL(
-            host, int(port), username, password, vhost, int(heartbeat), auth_mechanism, tls
-        )
+        self._url = BrokerURL(host, int(port), username, password, vhost, int(heartbeat), auth_mechanism, tls)
         self._endpoint = client_endpoint(reactor, self._url, timeout)
 
     @classmethod

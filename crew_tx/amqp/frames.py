@@ -68,9 +68,7 @@ class FrameParser:
         octet counted; 0 stands for the default.
     """
 
-    def __init__(
-        self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE, *, join_content: bool = False
-    ) -> None:
+    def __init__(self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE, *, join_content: bool = False) -> None:
         self.max_frame_size = max_frame_size
         self._join_content = join_content
         self._waiting: list[bytes] = []

@@ -134,14 +134,12 @@ class AMQClient(txamqp.protocol.AMQClient):
         self._heartbeats = Heartbeats(
             clock, heartbeat, self.MAX_UNSEEN_HEARTBEAT, self._send_heartbeat, self._peer_dead
         )
-        self.started.wait().addCallbacks(
-            lambda _: self._heartbeats.start_sending(), lambda _: None
-        )
+        self.started.wait().addCallbacks(lambda _: self._heartbeats.start_sending(), lambda _: None)
 
     # -- channels and queues -------------------------------------------------------
 
     def channel(self, id: int) -> defer.Deferred[AMQChannel]:
-        """A Deferred of the channel of that number, made if need be, not opened; ended if the connection is."""
+        """A Deferred of the channel of that number: made if need be, not opened, ended if the connection is."""
         channel = self.channels.get(id)
         if channel is None:
             channel = self.channelFactory(id, None, self)
@@ -208,7 +206,7 @@ class AMQClient(txamqp.protocol.AMQClient):
     def dataReceived(self, data: bytes) -> None:
         if self.closed:
             return
-        self._heartbeats.heard()
+        self.reschedule_check_heartbeat()
         with self.corked():
             try:
                 for kind, channel, payload in self._parser.feed(data):
@@ -223,7 +221,9 @@ class AMQClient(txamqp.protocol.AMQClient):
             return
         channel = self.channels.get(number)
         if channel is None:
-            raise ProtocolError(f"a frame came for channel {number}, which is not open", reply_code=_CHANNEL_ERROR)
+            raise ProtocolError(
+                f"a frame came for channel {number}, which is not open", reply_code=_CHANNEL_ERROR
+            )
         if kind == frames.CONTENT:
             channel.content_received(*payload)
         elif kind == frames.METHOD:
@@ -235,7 +235,7 @@ class AMQClient(txamqp.protocol.AMQClient):
 
     def frame_received(self, frame: Frame) -> None:
         """One of txamqp's own frame objects, as its test transport pumps them."""
-        self._heartbeats.heard()
+        self.reschedule_check_heartbeat()
         try:
             self._frame_received(frame)
         except ProtocolError as error:
@@ -324,6 +324,14 @@ class AMQClient(txamqp.protocol.AMQClient):
         self._parser.max_frame_size = frame_max
         self.heartbeatInterval = heartbeat
         self._heartbeats.set_interval(heartbeat)
+
+    def reschedule_check_heartbeat(self) -> None:
+        """Something was read: the broker is alive."""
+        self._heartbeats.heard()
+
+    def reschedule_send_heartbeat(self) -> None:
+        """Something was written: the broker sees that we are."""
+        self._heartbeats.wrote()
 
     def send_heartbeat(self) -> None:
         """Write a heartbeat frame."""

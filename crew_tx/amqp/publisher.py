@@ -283,7 +283,9 @@ class Publisher:
             if acked:
                 publication.confirmed()
             else:
-                publication.failed(PublishNackedError("the broker refused the message (basic.nack): its queue is full"))
+                publication.failed(
+                    PublishNackedError("the broker refused the message (basic.nack): its queue is full")
+                )
         if self._waiting:
             self._write_waiting()
 

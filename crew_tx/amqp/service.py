@@ -158,7 +158,7 @@ class BrokerConnection(Service):
         self._clients.startService()
 
     def stopService(self) -> Deferred[Any]:
-        """A Deferred that fires when the connection has ended; a broker that does not answer is not waited for."""
+        """A Deferred that fires when the connection has ended; one that is not answered is cut."""
         super().stopService()
         self._fail_waiters(ConnectionLostError("the connection was closed here"))
         clients, self._clients = self._clients, None
@@ -197,7 +197,9 @@ class BrokerConnection(Service):
         self._endpoint.stay()
         self.client = client
         self.last_failure = None
-        client.on_channel_failed = lambda channel, failure: client.fail(translated(failure, "using a channel"))
+        client.on_channel_failed = lambda channel, failure: client.fail(
+            translated(failure, "using a channel")
+        )
         client.disconnected.wait().addCallback(lambda _: self._lost(client))
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -213,7 +215,9 @@ class BrokerConnection(Service):
             self._refused(error)
             return
         if str(error) != str(self.last_failure):
-            self.log.warn("no connection to {broker}, trying on: {error}", broker=self.broker, error=str(error))
+            self.log.warn(
+                "no connection to {broker}, trying on: {error}", broker=self.broker, error=str(error)
+            )
         self.last_failure = error
 
     def _refused(self, error: CrewError) -> None:

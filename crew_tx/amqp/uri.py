@@ -115,7 +115,15 @@ def parse_all(urls: str | list[str]) -> list[BrokerURL]:
 
 def _parameters(parts: SplitResult) -> dict[str, str]:
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = {"heartbeat", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication", "verify"}
+    known = {
+        "heartbeat",
+        "auth_mechanism",
+        "cacertfile",
+        "certfile",
+        "keyfile",
+        "server_name_indication",
+        "verify",
+    }
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise ConfigurationError(
@@ -128,7 +136,9 @@ def _heartbeat(text: str | None) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or int(text) > _LONGEST_HEARTBEAT:
-        raise ConfigurationError(f"the broker URL's heartbeat is a number of seconds up to 65535, not {text[:20]!r}")
+        raise ConfigurationError(
+            f"the broker URL's heartbeat is a number of seconds up to 65535, not {text[:20]!r}"
+        )
     return int(text)
 
 
@@ -144,11 +154,14 @@ def _mechanism(text: str) -> str:
 def _tls(scheme: str, parameters: dict[str, str]) -> TLS | None:
     if scheme == "amqp":
         if parameters:
-            raise ConfigurationError(f"the broker URL's {min(parameters)} needs amqps://, since amqp:// is clear text")
+            raise ConfigurationError(
+                f"the broker URL's {min(parameters)} needs amqps://, since amqp:// is clear text"
+            )
         return None
     if parameters.get("verify", "verify_peer") != "verify_peer":
         raise ConfigurationError(
-            "the broker's certificate is always verified: give its authority as cacertfile=FILE instead of verify_none"
+            "the broker's certificate is always verified: give its authority as cacertfile=FILE "
+            "instead of verify_none"
         )
     return TLS(
         cacertfile=parameters.get("cacertfile"),

@@ -20,6 +20,7 @@ from crew_tx.amqp.publisher import Publication, Publisher, encode_message_proper
 from crew_tx.errors import BrokerBlockedError, CrewError, PublishTimeoutError
 from crew_tx.message import Answer
 from crew_tx.rpc.encoding import encoded_answer
+from crew_tx.rpc.settlement import Settlements
 from crew_tx.timer import DeadlineTimer
 from crew_tx.topology import REPLIES
 
@@ -33,26 +34,36 @@ class TakenDelivery:
     """
     A delivery that a worker has to settle, on the channel that it came by.
 
-    The tag dies with the channel: settling it after that does nothing.
+    The tag dies with the channel: settling it after that does nothing. Nor does
+    settling it twice, for which the broker would close the channel.
     """
 
-    __slots__ = ("channel", "tag")
+    __slots__ = ("_settled", "_settlements", "channel", "tag")
 
-    def __init__(self, channel: AMQChannel, tag: int) -> None:
+    def __init__(self, channel: AMQChannel, tag: int, settlements: Settlements | None = None) -> None:
         self.channel = channel
         self.tag = tag
+        self._settlements = settlements or channel
+        self._settled = False
 
     def ack(self) -> None:
         """It is answered."""
-        self.channel.ack(self.tag)
+        if self._settles():
+            self._settlements.ack(self.tag)
 
     def hand_back(self) -> None:
         """Let another worker have it."""
-        self.channel.nack(self.tag, requeue=True)
+        if self._settles():
+            self._settlements.nack(self.tag, requeue=True)
 
     def reject(self) -> None:
         """Nobody can make anything of it: to the dead letters."""
-        self.channel.nack(self.tag, requeue=False)
+        if self._settles():
+            self._settlements.nack(self.tag, requeue=False)
+
+    def _settles(self) -> bool:
+        settled, self._settled = self._settled, True
+        return not settled
 
 
 class ReplyPublication(Publication):
@@ -68,7 +79,7 @@ class ReplyPublication(Publication):
         self.was_returned = False
 
     def written(self, channel: AMQChannel) -> None:
-        if channel is self._delivery.channel and not self.resent:
+        if channel is self._delivery.channel:
             self._delivery.ack()
 
     def returned(self, returned: Returned) -> None:
@@ -121,7 +132,9 @@ class Answers:
         self.publish(reply)
 
     def publish(self, reply: ReplyPublication) -> None:
-        """Publish a reply, for the first time or again."""
+        """Publish a reply, for the first time or again; unless it was given up."""
+        if reply not in self._outstanding:
+            return
         self._returned.pop(reply, None)
         reply.was_returned = reply.sent = reply.late = False
         try:
@@ -132,16 +145,17 @@ class Answers:
 
     def confirmed(self, reply: ReplyPublication) -> None:
         """The broker has it, or returned it."""
-        if reply.was_returned:
+        if reply.was_returned and reply in self._outstanding:
             self._resend_later(reply)
         else:
             self._done(reply)
 
     def failed(self, reply: ReplyPublication, error: CrewError) -> None:
         """It was not taken; it stays ours unless a confirm may still come."""
-        if isinstance(error, PublishTimeoutError) or (isinstance(error, BrokerBlockedError) and error.maybe_sent):
+        if isinstance(error, (PublishTimeoutError, BrokerBlockedError)) and error.maybe_sent:
             return
-        self._resends.set(reply, _RETRY_AFTER)
+        if reply in self._outstanding:
+            self._resends.set(reply, _RETRY_AFTER)
 
     def when_settled(self) -> Deferred[None]:
         """A Deferred that fires when every reply is confirmed, or waits only for its caller to come back."""

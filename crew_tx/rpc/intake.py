@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.rpc.answers import TakenDelivery
+from crew_tx.rpc.settlement import Settlements
 from crew_tx.topology import task_queue_name
 
 
@@ -37,17 +38,30 @@ class Intake:
         self._queue_gone = queue_gone
         self._tags: list[str] = []
         self.consuming = False
+        self._settlements = Settlements(channel)
+        #: A context manager: acks of deliveries that are settled inside leave at its end.
+        self.together = self._settlements.together
 
-    async def begin(self) -> None:
+    async def begin(self, prefetch: int) -> None:
         """
-        Consume from every queue.
+        Consume from every queue; consumers that are there give way to new ones.
 
+        :param prefetch: how many unsettled calls the broker sends to each.
         :raises txamqp.client.Closed: if the broker refuses.
         """
         self.consuming = True
+        old, self._tags = self._tags, []
+        # It counts for the consumers that come after it alone.
+        await self.channel.basic_qos(prefetch_count=prefetch)
         for queue in self._queues:
             name = task_queue_name(queue)
-            self._tags.append(await self.channel.consume(name, self._delivered, on_cancelled=self._gone))
+            tag = await self.channel.consume(name, self._delivered, on_cancelled=self._gone)
+            # Not before: end() may have begun another list meanwhile.
+            self._tags.append(tag)
+        for tag in old:
+            await self.channel.cancel(tag)
+        if not self.consuming:
+            await self.end()
 
     def end(self) -> Deferred[None]:
         """Stop consuming: a Deferred that fires when no more deliveries will come."""
@@ -59,7 +73,9 @@ class Intake:
         return cancels.addCallback(lambda _: None)
 
     def _delivered(self, delivery: Delivery) -> None:
-        self._received(delivery, TakenDelivery(self.channel, delivery.delivery_tag))
+        tag = delivery.delivery_tag
+        self._settlements.taken(tag)
+        self._received(delivery, TakenDelivery(self.channel, tag, self._settlements))
 
     def _gone(self, tag: str) -> None:
         if tag in self._tags:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from crew_tx.errors import InvalidArgumentError
@@ -42,7 +42,11 @@ class CallOptions(NamedTuple):
         _check_seconds("expiration", self.expiration)
         if self.timeout is not None:
             _check_seconds("timeout", self.timeout)
+        if self.serializer is not None and not isinstance(self.serializer, str):
+            raise InvalidArgumentError(f"serializer is a str, not {type(self.serializer).__name__}")
         if self.headers:
+            if not isinstance(self.headers, Mapping):
+                raise InvalidArgumentError(f"headers is a dict, not {type(self.headers).__name__}")
             check_headers(self.headers)
         if self.call_id is not None:
             _check_call_id(self.call_id)
@@ -53,7 +57,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _check_seconds(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgumentError(f"{name} is a number of seconds, not {value!r}")
     # Whole milliseconds go over the wire, and 0 of them would expire at once.
     if not 0.001 <= value <= LONGEST_EXPIRATION:
@@ -61,5 +65,9 @@ def _check_seconds(name: str, value: Any) -> None:
 
 
 def _check_call_id(call_id: object) -> None:
-    if not isinstance(call_id, str) or not 0 < len(call_id.encode("utf-8", "replace")) <= LONGEST_SHORT_STRING:
+    try:
+        size = len(call_id.encode()) if isinstance(call_id, str) else 0
+    except UnicodeEncodeError:
+        raise InvalidArgumentError("call_id is valid Unicode: it has a lone surrogate") from None
+    if not 0 < size <= LONGEST_SHORT_STRING:
         raise InvalidArgumentError(f"call_id is a str of 1 to {LONGEST_SHORT_STRING} bytes")

@@ -36,7 +36,9 @@ def dead_letter_error(letter: DeadLetter) -> CrewError:
             queue=letter.queue,
             time=letter.time,
         )
-    kind, text = _DEAD_LETTERS.get(letter.reason, (RejectedError, f"the broker dropped the call: {letter.reason}"))
+    kind, text = _DEAD_LETTERS.get(
+        letter.reason, (RejectedError, f"the broker dropped the call: {letter.reason}")
+    )
     return kind(text + where, reason=letter.reason, queue=letter.queue)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from twisted.internet.defer import Deferred
 
 from crew_tx.amqp.delivery import Returned
@@ -51,23 +53,23 @@ class Probe(Publication):
     the broker returns the probe.
     """
 
-    __slots__ = ("_call", "_pending", "_publisher", "_returned")
+    __slots__ = ("_call", "_pending", "_publisher")
 
     def __init__(self, call: PendingCall, pending: PendingCalls, publisher: Publisher) -> None:
-        message_id = f"probe.{call.message_id}"
+        # Not made of the call's id, which may be as long as an id can be.
+        message_id = f"probe.{uuid4().hex}"
         properties = encode_properties(probe_properties(message_id))
         super().__init__(WORKERS, call.routing_key, properties, b"", message_id)
         self._call = call
         self._pending = pending
         self._publisher = publisher
-        self._returned = False
 
     def returned(self, returned: Returned) -> None:
-        self._returned = True
-        self._pending.fail(self._call.message_id, NoWorkersError(self.routing_key))
+        self.failed(NoWorkersError(self.routing_key))
 
     def confirmed(self) -> None:
-        if self._returned or self._call.message_id not in self._pending:
+        if self._call.deferred is None:
+            # It was cancelled, or the probe was returned before.
             return
         try:
             self._publisher.publish(self._call)
@@ -75,7 +77,9 @@ class Probe(Publication):
             self.failed(error)
 
     def failed(self, error: CrewError) -> None:
-        self._pending.fail(self._call.message_id, error)
+        # Once it has ended, its id may be another call's.
+        if self._call.deferred is not None:
+            self._pending.fail(self._call.message_id, error)
 
     def lost(self) -> None:
         self.failed(ConnectionLostError("the connection to the broker was lost before the call was made"))

@@ -57,16 +57,21 @@ class PendingCall(Publication):
         self._calls.cancelled(self)
 
     def returned(self, returned: Returned) -> None:
-        self._calls.fail(self.message_id, UnroutableError(self.routing_key))
+        self._fail(UnroutableError(self.routing_key))
 
     def failed(self, error: CrewError) -> None:
         if isinstance(error, PublishTimeoutError) and error.maybe_sent:
             # Its confirm or its answer may come yet, and its deadline ends it otherwise.
             return
-        self._calls.fail(self.message_id, error)
+        self._fail(error)
 
     def lost(self) -> None:
-        self._calls.fail(self.message_id, _lost(self))
+        self._fail(_lost(self))
+
+    def _fail(self, error: CrewError) -> None:
+        # Once it has ended, its id may be another call's.
+        if self.deferred is not None:
+            self._calls.fail(self.message_id, error)
 
 
 class PendingCalls:
@@ -102,8 +107,7 @@ class PendingCalls:
         :raises DuplicateCallIdError: if one of that id is pending.
         :raises CrewError: what :meth:`stop` was given.
         """
-        if self._stopped is not None:
-            raise self._stopped
+        self.check_running()
         if call_id in self._calls:
             raise DuplicateCallIdError(call_id)
         call = self._calls[call_id] = PendingCall(self, task_id, call_id, expiration, wants_reply)
@@ -160,12 +164,20 @@ class PendingCalls:
         """Take calls again."""
         self._stopped = None
 
+    def check_running(self) -> None:
+        """:raises CrewError: what :meth:`stop` was given."""
+        if self._stopped is not None:
+            raise self._stopped
+
     def _end(self, call_id: str) -> PendingCall | None:
         self._deadlines.clear(call_id)
         return self._calls.pop(call_id, None)
 
     def _overdue(self, call_id: str) -> None:
-        call = self._calls[call_id]
+        call = self._calls.get(call_id)
+        if call is None:
+            # Ended by what an earlier one of the same moment set off.
+            return
         self.fail(
             call_id,
             ExpirationError(

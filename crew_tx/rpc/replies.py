@@ -9,10 +9,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
-from crew_tx.codec import LARGE, Codec
+from crew_tx.codec import Codec
 from crew_tx.errors import DecodeError
 from crew_tx.message import Answer, answer_from, dead_letter_from, is_dead_letter
 from crew_tx.rpc.outcome import answer_error, dead_letter_error
@@ -101,11 +102,11 @@ class ReplyReader:
     def _answer_received(self, answer: Answer) -> None:
         if answer.call_id not in self._pending:
             self._count_stray(answer.call_id)
-        elif len(answer.body) <= LARGE and answer.content_encoding is None:
+        elif not self._codec.is_large(answer.body, answer.content_encoding):
             self._ended(self._read(answer), answer)
         else:
             reading: Deferred[Any] = self._in_thread(self._read, answer)
-            reading.addErrback(lambda failure: (failure.value, None)).addCallback(self._ended, answer)
+            reading.addErrback(_not_read).addCallback(self._ended, answer)
 
     def _read(self, answer: Answer) -> tuple[Exception | None, Any]:
         """The error that it stands for, or else its value."""
@@ -139,3 +140,7 @@ class ReplyReader:
             self.duplicates += 1
         else:
             self.late += 1
+
+
+def _not_read(failure: Failure) -> Any:
+    return failure.value, None

@@ -8,6 +8,7 @@ state is the worker. A few words on the less obvious moves:
   call), run out of time, or be cancelled.
 - A one-way call has nothing to reply with: it goes from its outcome to
   settled. So does a call that was cancelled, since its caller has let go of it.
+- What was given to a thread that has not begun it can be taken back.
 - A call is handed back only unstarted; and a connection that is lost settles
   nothing, since the outcome is still owed.
 """
@@ -19,8 +20,16 @@ from typing import Final, Literal
 from crew_tx.message import Call
 
 State = Literal[
-    "taken", "running", "done", "failed", "timed out", "cancelled", "expired",
-    "returned", "replied", "settled",
+    "taken",
+    "running",
+    "done",
+    "failed",
+    "timed out",
+    "cancelled",
+    "expired",
+    "returned",
+    "replied",
+    "settled",
 ]
 
 TAKEN: Final = "taken"
@@ -36,7 +45,7 @@ SETTLED: Final = "settled"
 
 MOVES: Final[dict[State, frozenset[State]]] = {
     TAKEN: frozenset({RUNNING, FAILED, TIMED_OUT, CANCELLED, EXPIRED, RETURNED}),
-    RUNNING: frozenset({DONE, FAILED, TIMED_OUT, CANCELLED}),
+    RUNNING: frozenset({DONE, FAILED, TIMED_OUT, CANCELLED, TAKEN}),
     DONE: frozenset({REPLIED, SETTLED}),
     FAILED: frozenset({REPLIED, SETTLED}),
     TIMED_OUT: frozenset({REPLIED, SETTLED}),

@@ -106,8 +106,14 @@ class AttemptContext:
         if self._request is None:
             call = self._call
             self._request = Request(
-                call.call_id, call.task_id, call.headers, call.priority, call.attempt, call.redelivered,
-                self._deadline, self._seconds,
+                call.call_id,
+                call.task_id,
+                call.headers,
+                call.priority,
+                call.attempt,
+                call.redelivered,
+                self._deadline,
+                self._seconds,
             )
         return self._request
 

@@ -64,8 +64,15 @@ def perform(
             headers = dict(headers)
             check_headers(headers)
         return Answer(
-            call.call_id, encoded.body, encoded.content_type, encoded.content_encoding,
-            None, worker_id, now() - started, call.persistent, headers,
+            call.call_id,
+            encoded.body,
+            encoded.content_type,
+            encoded.content_encoding,
+            None,
+            worker_id,
+            now() - started,
+            call.persistent,
+            headers,
         )
     except BaseException as error:
         kind = _kind_of(error, request)
@@ -117,8 +124,15 @@ def error_answer(
     body = {"type": error_type, "message": message, "traceback": traceback}
     encoded = codec.encode_like(body, call.content_type)
     return Answer(
-        call.call_id, encoded.body, encoded.content_type, encoded.content_encoding,
-        kind, worker_id, elapsed, call.persistent, headers or {},
+        call.call_id,
+        encoded.body,
+        encoded.content_type,
+        encoded.content_encoding,
+        kind,
+        worker_id,
+        elapsed,
+        call.persistent,
+        headers or {},
     )
 
 
@@ -145,8 +159,15 @@ async def _perform_async(
         headers = dict(attempt_context.headers)
         check_headers(headers)
         return Answer(
-            call.call_id, encoded.body, encoded.content_type, encoded.content_encoding,
-            None, worker_id, now() - started, call.persistent, headers,
+            call.call_id,
+            encoded.body,
+            encoded.content_type,
+            encoded.content_encoding,
+            None,
+            worker_id,
+            now() - started,
+            call.persistent,
+            headers,
         )
     except BaseException as error:
         kind = _kind_of(error, request)

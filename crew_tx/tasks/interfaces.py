@@ -42,6 +42,13 @@ class IThreads(Interface):
     def give(job: Job) -> None:
         """Let a thread run a job."""
 
+    def recall(job: Job) -> bool:
+        """
+        Keep a job from beginning: its outcome comes, an exception, when its turn does.
+
+        :returns: False if it has begun.
+        """
+
     def interrupt(job: Job) -> str | None:
         """
         Raise ``TimeLimitExceeded`` inside the job, or keep it from beginning.

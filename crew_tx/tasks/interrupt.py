@@ -68,6 +68,20 @@ class InterruptGate:
         """Announce a job; called on the reactor, before any thread can see it."""
         self._beginning.add(id(job))
 
+    def recall(self, job: Job) -> bool:
+        """
+        Keep a job from beginning.
+
+        Called on the reactor.
+
+        :returns: False if it has begun.
+        """
+        try:
+            self._beginning.remove(id(job))
+        except KeyError:
+            return False
+        return True
+
     def interrupt(self, job: Job) -> str | None:
         """
         Raise ``TimeLimitExceeded`` inside a job, or keep it from beginning.
@@ -77,12 +91,9 @@ class InterruptGate:
         :returns: the name of the thread that it runs in, empty if it didn't
             begin; None if it is through, or was interrupted before.
         """
-        key = id(job)
-        try:
-            self._beginning.remove(key)
+        if self.recall(job):
             return ""
-        except KeyError:
-            pass
+        key = id(job)
         runner = self._ending.pop(key, None)
         if runner is None:
             return None

@@ -115,8 +115,8 @@ class TaskRunner:
 
     @property
     def held(self) -> int:
-        """Calls that are not started."""
-        return len(self._backlog)
+        """Calls that no thread has begun."""
+        return len(self._backlog) + self._pool.waiting
 
     @property
     def in_progress(self) -> int:
@@ -152,6 +152,11 @@ class TaskRunner:
     def hand_back(self) -> list[Attempt]:
         """Let go of all that is not started."""
         attempts = self._backlog.drain()
+        for job in self._pool.recall():
+            assert isinstance(job, Execution)
+            del self._running[job.attempt]
+            job.attempt.move(states.TAKEN)
+            attempts.append(job.attempt)
         for attempt in attempts:
             self._limits.clear(attempt)
             attempt.move(states.RETURNED)
@@ -168,7 +173,9 @@ class TaskRunner:
         """Interrupt what still runs, without an answer; leave no delayed call."""
         self.hand_back()
         self._limits.stop()
-        for execution in list(self._running.values()):
+        # Forgotten first, so that the outcome of an interrupt answers nobody.
+        running, self._running = self._running, {}
+        for execution in running.values():
             self._interrupt(execution)
         self._pool.stop()
 
@@ -180,7 +187,9 @@ class TaskRunner:
         attempt.start(now)
         self.waittimes.append(now - attempt.received)
         limit = _limit(call, definition)
-        context = AttemptContext(call, self._settings, attempt.received + limit, self.seconds, self._publisher)
+        context = AttemptContext(
+            call, self._settings, attempt.received + limit, self.seconds, self._publisher
+        )
         execution = self._running[attempt] = Execution(self, attempt, definition, context)
         self._limits.set(attempt, attempt.received + limit - now)
         if definition.is_async:

@@ -13,6 +13,8 @@ wake of the reactor for all that has come together until it is served.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from threading import Thread
 
@@ -30,16 +32,25 @@ class RealThreads:
 
     :param reactor: an ``IReactorFromThreads``.
     :param finished: called on the reactor with each job and its outcome.
+    :param together: makes a context manager, inside which those outcomes are
+        handed over that came together.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, finished: Finished) -> None:
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        finished: Finished,
+        together: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._reactor = reactor
+        self._together = together
         self._finished = finished
         self._gate = InterruptGate()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._outcomes: deque[tuple[Job, object]] = deque()
         self._woken = False
         self.interrupt = self._gate.interrupt
+        self.recall = self._gate.recall
 
     def add(self, name: str) -> None:
         """Start one more thread."""
@@ -75,15 +86,18 @@ class RealThreads:
     def _take(self) -> None:
         self._woken = False
         outcomes, finished = self._outcomes, self._finished
-        for _ in range(len(outcomes)):
-            job, outcome = outcomes.popleft()
-            finished(job, outcome)
+        with self._together():
+            for _ in range(len(outcomes)):
+                job, outcome = outcomes.popleft()
+                finished(job, outcome)
 
 
-def start_threads_factory(reactor: IReactorFromThreads) -> CreateThreads:
-    """What makes real threads for a pool."""
+def start_threads_factory(
+    reactor: IReactorFromThreads, together: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> CreateThreads:
+    """What makes real threads for a pool; ``together`` as of :class:`RealThreads`."""
 
     def create_threads(finished: Finished) -> IThreads:
-        return RealThreads(reactor, finished)
+        return RealThreads(reactor, finished, together)
 
     return create_threads

@@ -49,6 +49,13 @@ class SteppedThreads:
         """Hold a job until it is stepped."""
         self.jobs.append(job)
 
+    def recall(self, job: Job) -> bool:
+        """Keep a job from running when it is stepped; as many count as begun as there are threads."""
+        if not _among(job, self.jobs[self.living :]) or _among(job, self._interrupted):
+            return False
+        self._interrupted.append(job)
+        return True
+
     def interrupt(self, job: Job) -> str | None:
         """Keep a job from running when it is stepped."""
         if not _among(job, self.jobs) or _among(job, self._interrupted):

@@ -179,6 +179,10 @@ class Peer:
 
         self.answers[name] = close
 
+    def lose_at(self, name: str) -> None:
+        """End the connection where a method wants an answer."""
+        self.answers[name] = lambda sent: self.lose()
+
     def _respond(self, sent: Sent) -> None:
         method = spec_methods().get(NUMBERS.get(sent.name, 0))
         if method is None or not method.responses or sent.fields.get("nowait"):

@@ -195,7 +195,7 @@ class DeclarerTests(PeerTestCase):
         ]
         for step, work in steps:
             self.peer = self.log_in()
-            self.peer.answers[step] = lambda sent: self.peer.lose()
+            self.peer.lose_at(step)
             error = self.fails(work(Declarer(self.peer.client)), ConnectionLostError)
             self.assertIn("lost", str(error))
 

@@ -37,7 +37,7 @@ class ClearTextTests(SynchronousTestCase):
     """``amqp://``, and txamqp's endpoint, on a reactor in memory."""
 
     def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
+        self.reactor: Any = MemoryReactorClock()
 
     def accept(self) -> Peer:
         """A peer for the first attempt."""
@@ -91,7 +91,9 @@ class ClearTextTests(SynchronousTestCase):
 
     def test_a_url_that_is_wrong_is_an_error(self) -> None:
         """Without its password."""
-        error = self.assertRaises(ConfigurationError, AMQEndpoint.from_uri, self.reactor, "http://me:secret@h")
+        error = self.assertRaises(
+            ConfigurationError, AMQEndpoint.from_uri, self.reactor, "http://me:secret@h"
+        )
         self.assertNotIn("secret", str(error))
 
     def test_a_login_that_is_refused_drops_the_connection(self) -> None:
@@ -184,10 +186,12 @@ class _Wire:
 class _Broker(Protocol):
     """A peer at a socket."""
 
+    factory: Any
+
     def connectionMade(self) -> None:
         self.peer: Peer | None = None
         self.received = b""
-        self.factory.brokers.append(self)  # type: ignore[union-attr]
+        self.factory.brokers.append(self)
 
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
@@ -202,7 +206,7 @@ class _Broker(Protocol):
         self.peer.settle()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.lost.callback(None)  # type: ignore[union-attr]
+        self.factory.lost.callback(None)
 
 
 class TLSTests(TestCase):
@@ -214,7 +218,8 @@ class TLSTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
-        self.factory: Any = Factory.forProtocol(_Broker)
+        factory: Any = Factory.forProtocol(_Broker)
+        self.factory = factory
         self.factory.brokers = []
         self.factory.lost = Deferred()
         self.files: dict[str, str] = {}
@@ -250,14 +255,11 @@ class TLSTests(TestCase):
 
     async def assert_refused(self, parameters: str = "", **more: Any) -> str:
         """It doesn't get to log in, and the broker hears nothing of it. :returns: why."""
-        try:
-            await self.log_in(parameters, **more)
-        except Closed as error:
-            await self.factory.lost
-            for broker in self.factory.brokers:
-                self.assertEqual(broker.received, b"")
-            return str(translated(error))
-        self.fail("it logged in")
+        error = await self.assertFailure(Deferred.fromCoroutine(self.log_in(parameters, **more)), Closed)
+        await self.factory.lost
+        for broker in self.factory.brokers:
+            self.assertEqual(broker.received, b"")
+        return str(translated(error))
 
     async def test_a_broker_of_a_trusted_authority_is_logged_in_to(self) -> None:
         """By address or by name; what is closed ends on both sides."""

@@ -83,7 +83,12 @@ class TranslationTests(SynchronousTestCase):
 
     def test_a_close_is_its_reply_code(self) -> None:
         """However it is wrapped."""
-        for reason in (_close(404), Closed(_close(404)), ChannelClosed(_close(404)), Failure(Closed(_close(404)))):
+        for reason in (
+            _close(404),
+            Closed(_close(404)),
+            ChannelClosed(_close(404)),
+            Failure(Closed(_close(404))),
+        ):
             error = translated(reason, "doing it")
             self.assertIs(type(error), NotFoundError)
             self.assertEqual(str(error), "doing it: the broker said 404 a text")

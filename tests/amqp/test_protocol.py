@@ -117,7 +117,7 @@ class LoggingInTests(PeerTestCase):
         """Who logs in hears of it."""
         for step in ("connection.start-ok", "connection.tune-ok", "connection.open"):
             peer = self.connect()
-            peer.answers[step] = lambda sent, peer=peer: peer.lose()
+            peer.lose_at(step)
             self.assertIn("lost", str(self._login_failure(peer)))
 
     def test_what_the_broker_says_of_itself_is_kept(self) -> None:
@@ -426,9 +426,7 @@ class ChannelsTests(PeerTestCase):
     def test_an_opened_channel_has_a_number_of_its_own(self) -> None:
         """The lowest that is free."""
         peer = self.log_in()
-        channels = [
-            self.answered(peer, Deferred.fromCoroutine(peer.client.open_channel())) for _ in range(3)
-        ]
+        channels = [self.answered(peer, Deferred.fromCoroutine(peer.client.open_channel())) for _ in range(3)]
         self.assertEqual([channel.id for channel in channels], [1, 2, 3])
         self.answered(peer, channels[1].channel_close())
         again = self.answered(peer, Deferred.fromCoroutine(peer.client.open_channel()))

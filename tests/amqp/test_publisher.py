@@ -25,7 +25,9 @@ from tests.amqp.peer import NUMBERS, Peer, PeerTestCase, packed
 class Told(Publication):
     """Writes down its fate: in one log with all others."""
 
-    def __init__(self, log: list[Any], name: str, size: int = 1, then: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, log: list[Any], name: str, size: int = 1, then: Callable[[], object] | None = None
+    ) -> None:
         super().__init__("x", "k", encode_properties({"message_id": name}), b"x" * size, name)
         self.log = log
         self.then = then
@@ -517,7 +519,9 @@ class PropertiesTests(PublisherTestCase):
         room = LONGEST_PROPERTIES - len(encode_properties({"headers": {"k": ""}}))
         encoded = encode_message_properties({"headers": {"k": "x" * room}})
         self.assertEqual(len(encoded), LONGEST_PROPERTIES)
-        error = self.assertRaises(EncodeError, encode_message_properties, {"headers": {"k": "x" * (room + 1)}})
+        error = self.assertRaises(
+            EncodeError, encode_message_properties, {"headers": {"k": "x" * (room + 1)}}
+        )
         self.assertIn(str(LONGEST_PROPERTIES), str(error))
 
     def test_a_subclass_may_ignore_what_it_does_not_care_for(self) -> None:

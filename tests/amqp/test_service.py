@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ class ConnectionTestCase(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
+        self.reactor: Any = MemoryReactorClock()
         self.log: list[Any] = []
         self.accepted = 0
         self.prepare: Callable[[AMQClient], Any] = lambda client: None
@@ -191,6 +192,10 @@ class ReadyTests(ConnectionTestCase):
 class FailedAttemptsTests(ConnectionTestCase):
     """Attempts that come to nothing, and the one after."""
 
+    def tearDown(self) -> None:
+        # A Deferred that nobody looked at is logged, and so an error of the test, when it is collected.
+        gc.collect()
+
     def assert_goes_on(self, words: str) -> None:
         """It is not ready, says why, and serves at the next attempt; nobody heard of a loss."""
         self.assertIsNone(self.service.client)
@@ -219,7 +224,7 @@ class FailedAttemptsTests(ConnectionTestCase):
         self.service.startService()
         for step in STEPS:
             peer = self.accept()
-            peer.answers[step] = lambda sent, peer=peer: peer.lose()
+            peer.lose_at(step)
             peer.greet()
             peer.settle()
             self.assertTrue(peer.lost)
@@ -254,7 +259,7 @@ class FailedAttemptsTests(ConnectionTestCase):
         self.service.startService()
         for step in ("channel.open", "queue.declare"):
             peer = self.accept()
-            peer.answers[step] = lambda sent, peer=peer: peer.lose()
+            peer.lose_at(step)
             peer.greet()
             peer.settle()
             self.assertIsNone(self.service.client)
@@ -311,7 +316,9 @@ class FailedAttemptsTests(ConnectionTestCase):
         """Ghosts of our own may hold them."""
         self.service.startService()
         peer = self.accept()
-        peer.refuse("connection.open", 530, "NOT_ALLOWED - access to vhost refused: connection limit is reached")
+        peer.refuse(
+            "connection.open", 530, "NOT_ALLOWED - access to vhost refused: connection limit is reached"
+        )
         peer.greet()
         peer.settle()
         self.assert_goes_on("limit")
@@ -448,7 +455,7 @@ class RefusalTests(ConnectionTestCase):
         peer.refuse(step, code, text)
         peer.greet()
         peer.settle()
-        error: CrewError = self.failureResultOf(waiting).value  # type: ignore[assignment]
+        error: CrewError = self.failureResultOf(waiting).value
         self.assert_is_over(error)
         return error
 

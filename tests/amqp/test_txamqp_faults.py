@@ -161,13 +161,17 @@ class FaultTests(LibraryTestCase):
     def test_03_a_body_of_text_and_other_bytes_keeps_its_first_frame(self) -> None:
         """Text first."""
         peer, _, queue = self.consuming()
-        peer.feed(packed_content(1, "basic.deliver", b"abcd\xff\xfe\xfd\xfc", frame_max=12, consumer_tag="tag"))
+        peer.feed(
+            packed_content(1, "basic.deliver", b"abcd\xff\xfe\xfd\xfc", frame_max=12, consumer_tag="tag")
+        )
         self.assertEqual(self.successResultOf(queue.get()).content.body, b"abcd\xff\xfe\xfd\xfc")
 
     def test_03_a_body_of_other_bytes_and_text_leaves_the_connection_open(self) -> None:
         """Text last."""
         peer, _, queue = self.consuming()
-        peer.feed(packed_content(1, "basic.deliver", b"\xff\xfe\xfd\xfcabcd", frame_max=12, consumer_tag="tag"))
+        peer.feed(
+            packed_content(1, "basic.deliver", b"\xff\xfe\xfd\xfcabcd", frame_max=12, consumer_tag="tag")
+        )
         self.assertFalse(peer.client.closed)
         self.assertEqual(self.successResultOf(queue.get()).content.body, b"\xff\xfe\xfd\xfcabcd")
 
@@ -220,7 +224,9 @@ class FaultTests(LibraryTestCase):
     def test_06_after_a_bad_property_the_next_message_goes_out(self) -> None:
         """The connection is as it was."""
         peer, channel = self.ready()
-        channel.basic_publish(content=Content(b"x", properties={"priority": "high"})).addErrback(lambda _: None)
+        channel.basic_publish(content=Content(b"x", properties={"priority": "high"})).addErrback(
+            lambda _: None
+        )
         channel.basic_publish(content=Content(b"next"))
         self.assertEqual(self.published(peer).body, b"next")
 
@@ -476,7 +482,7 @@ class FaultTests(LibraryTestCase):
     # -- 19 --------------------------------------------------------------------------
 
     def _connected_by(self, uri: str) -> tuple[MemoryReactorClock, Any, Link]:
-        reactor = MemoryReactorClock()
+        reactor: Any = MemoryReactorClock()
         endpoint = self.library.endpoint.from_uri(reactor, uri)
         factory = OURS.factory(clock=self.clock)
         factory.protocol = self._protocol

@@ -13,13 +13,14 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from txamqp.client import AlreadyFiredError, ChannelClosed, Closed, ConnectionClosed
+from txamqp.connection import Frame, Heartbeat
 from txamqp.content import Content
 from txamqp.queue import Closed as QueueClosed
 from txamqp.queue import Empty
 from txamqp.spec import load as load_by_path
 from txamqp.testing import AMQPump
 
-from crew_tx.amqp import AMQClient, AMQFactory, TwistedDelegate
+from crew_tx.amqp import AMQChannel, AMQClient, AMQFactory, TwistedDelegate, frames
 from crew_tx.amqp.spec import SPEC_PATH, load
 
 HEARTBEAT = 5
@@ -102,7 +103,7 @@ class ClosingTests(PumpTestCase):
         pending = self.channel().basic_consume(queue="q")
         self.pump.abortConnection()
         error = self.failureResultOf(pending, Closed).value
-        self.assertIsInstance(error.args[0].value, ConnectionLost)  # type: ignore[attr-defined]
+        self.assertIsInstance(error.args[0].value, ConnectionLost)
         self.assertTrue(self.client.closed)
 
     def test_the_end_is_an_event(self) -> None:
@@ -182,9 +183,9 @@ class ChannelTests(PumpTestCase):
 
     def test_a_published_message_may_be_long_or_empty(self) -> None:
         """It has as many frames as it needs."""
-        for size, frames in ((0, 2), (1, 3), (200_000, 4)):
+        for size, count in ((0, 2), (1, 3), (200_000, 4)):
             self.channel().basic_publish(content=Content(b"x" * size))
-            self.assertEqual(len(self.pump.outgoing.pop(1)), frames)
+            self.assertEqual(len(self.pump.outgoing.pop(1)), count)
 
     def test_arguments_may_be_given_by_place(self) -> None:
         """In the order of txamqp's specification, ticket first."""
@@ -257,10 +258,33 @@ class DelegateTests(PumpTestCase):
         self.assertEqual(seen, [{"product": "x"}])
         self.assertEqual(pump.outgoing[0][0].payload.method.name, "start-ok")
 
+    def test_a_subclass_hears_of_every_sign_of_life(self) -> None:
+        """By the method that txamqp calls for each frame that it reads."""
+        heard: list[bool] = []
+
+        class Client(AMQClient):
+            def reschedule_check_heartbeat(self) -> None:
+                super().reschedule_check_heartbeat()
+                heard.append(True)
+
+        client = Client(TwistedDelegate(), "/", self.spec, heartbeat=HEARTBEAT, clock=self.clock)
+        pump = AMQPump()
+        pump.connect(client)
+        pump.channel(0).connection_blocked(reason="low on memory")
+        self.assertEqual(heard, [True])
+        client.dataReceived(frames.pack_heartbeat())
+        self.assertEqual(heard, [True, True])
+        pump.loseConnection()
+
+    def test_a_frame_may_be_sent_by_itself(self) -> None:
+        """As txamqp's own classes make them."""
+        self.client.send_frame(Frame(0, Heartbeat()))
+        self.assertIsInstance(self.pump.outgoing[0][0].payload, Heartbeat)
+
     def test_a_subclass_may_have_channels_of_its_own(self) -> None:
         """By ``channelClass``."""
 
-        class Channel(AMQClient.channelClass):  # type: ignore[name-defined, misc]
+        class Channel(AMQChannel):
             """With nothing of its own."""
 
         class Client(AMQClient):

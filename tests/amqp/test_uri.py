@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
-from urllib.parse import quote
 
 from crew_tx.amqp.uri import DEFAULT_URL, TLS, BrokerURL, parse, parse_all
 from crew_tx.errors import ConfigurationError
@@ -124,7 +125,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_a_list_needs_one_url_at_least(self) -> None:
         """A text or a list."""
-        for urls in ("", " , ", []):
+        none: list[str] = []
+        for urls in ("", " , ", none):
             self.assertRaises(ConfigurationError, parse_all, urls)
 
 
@@ -134,9 +136,10 @@ class SeveralTests(SynchronousTestCase):
     def test_commas_part_them(self) -> None:
         """With or without spaces, in their order."""
         urls = parse_all("amqp://a, amqps://b:1234,amqp://c/v,")
-        self.assertEqual([str(url) for url in urls], [
-            "amqp://guest@a:5672/%2F", "amqps://guest@b:1234/%2F", "amqp://guest@c:5672/v"
-        ])
+        self.assertEqual(
+            [str(url) for url in urls],
+            ["amqp://guest@a:5672/%2F", "amqps://guest@b:1234/%2F", "amqp://guest@c:5672/v"],
+        )
 
     def test_a_list_may_be_one_already(self) -> None:
         """Then a comma is part of a URL."""

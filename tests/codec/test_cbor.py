@@ -165,16 +165,18 @@ class WritingTests(SynchronousTestCase):
         self.assertIn("600 digits", self.refused([Decimal("1" * 601)]))
 
     def test_the_deepest_that_is_written_is_read(self) -> None:
-        """Lists, and sets of sets, which take the most levels on the wire."""
-        lists = nested(Decimal(2**70), MAX_DEPTH)
-        self.assertEqual(self.round_trip(lists), lists)
-        sets: Any = Decimal(2**70)
+        """Of lists, maps, keys, and of sets, which take the most levels on the wire."""
+        lists: Any = Decimal(2**70)
+        maps, keys, sets = lists, lists, lists
         for _ in range(MAX_DEPTH):
-            sets = frozenset([sets])
-        self.assertEqual(self.round_trip(sets), sets)
+            lists, maps, sets = [lists], {"a": maps}, frozenset([sets])
+        for _ in range(MAX_DEPTH - 1):
+            keys = (keys,)
+        for value in (lists, maps, {keys: 1}, sets):
+            self.assertEqual(self.round_trip(value), value)
 
     def test_one_deeper_is_refused(self) -> None:
-        """For lists, maps, and keys."""
+        """For lists, maps, keys and sets."""
         self.assertIn("100 deep", self.refused(nested(1, MAX_DEPTH + 1)))
         value: object = 1
         for _ in range(MAX_DEPTH + 1):
@@ -184,6 +186,10 @@ class WritingTests(SynchronousTestCase):
         for _ in range(MAX_DEPTH):
             key = (key,)
         self.assertIn("100 deep", self.refused({key: 1}))
+        members: Any = 1
+        for _ in range(MAX_DEPTH + 1):
+            members = frozenset([members])
+        self.assertIn("100 deep", self.refused(members))
 
     def test_a_value_deeper_than_the_stack_is_refused(self) -> None:
         """It would end the process in cbor2 6."""

@@ -169,6 +169,13 @@ class CompressionTests(SynchronousTestCase):
         self.assertEqual((error.size, error.limit), (101, 100))
         self.assertEqual(codec.decode(*codec.encode("a" * 101, compress=True)), "a" * 101)
 
+    def test_the_wire_s_limit_is_16_mib(self) -> None:
+        """Where nothing else is said: RabbitMQ 4's own."""
+        error = self.assertRaises(
+            MessageTooLargeError, Codec("bytes").encode, bytes(2**24 + 1), compress=False
+        )
+        self.assertEqual(error.limit, 2**24)
+
     def test_the_limit_before_compression_is_four_times_as_much(self) -> None:
         """So that what is sent can be read."""
         codec = Codec("text", max_message_size=100)
@@ -254,7 +261,8 @@ class DecodeTests(SynchronousTestCase):
 
     def test_another_charset_is_refused(self) -> None:
         """Rather than misread."""
-        self.assertIn("not UTF-8", self.refused(b"\xe9", "text/plain; charset=ISO-8859-1"))
+        self.assertIn("charset is not UTF-8", self.refused(b"a", "text/plain; charset=ISO-8859-1"))
+        self.assertEqual(Codec().decode(b"a", "text/plain; charset=US-ASCII"), "a")
 
     def test_an_unknown_content_type_is_refused(self) -> None:
         """And so is none at all; a short name is no content type."""

@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from importlib.util import find_spec
+from random import Random
 from typing import Any
 
 from hypothesis import given
@@ -90,6 +91,7 @@ class GzipTests(SynchronousTestCase):
         body = deflate(b"some text that is not all one letter", "gzip")
         for size in range(len(body)):
             self.assertIn("cut short", self.refused(body[:size]))
+            self.assertIn("cut short", self.refused(body[:size], 36))
 
     def test_damage_is_refused(self) -> None:
         """The checksum counts, and so do the header and what follows the end."""
@@ -110,8 +112,9 @@ class ZstdTests(SynchronousTestCase):
         return str(self.assertRaises(UnreadableError, inflate, body, "zstd", limit))
 
     def test_bodies_come_back(self) -> None:
-        """No byte, one byte, and more than is inflated at a time."""
-        for body in (*SMALL_BYTES, bytes(range(256)) * 4096):
+        """No byte, one byte, and what is just as much as is inflated at a time, less, or more."""
+        noise = Random(0).randbytes(600)
+        for body in (*SMALL_BYTES, *(noise[:size] for size in range(200, 600)), bytes(range(256)) * 4096):
             self.assertEqual(inflate(deflate(body, "zstd"), "zstd", MIB), body)
 
     def test_the_limit_is_exact(self) -> None:

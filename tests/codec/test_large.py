@@ -19,7 +19,8 @@ class IsLargeTests(SynchronousTestCase):
     """A glance at a value."""
 
     def test_the_boundary_of_texts_and_bytes_is_exact(self) -> None:
-        """LARGE bytes are not yet large."""
+        """128 KiB are not yet large."""
+        self.assertEqual(LARGE, 131_072)
         for unit in (b"a", "a", bytearray(b"a")):
             self.assertFalse(is_large(unit * LARGE))
             self.assertTrue(is_large(unit * (LARGE + 1)))
@@ -38,7 +39,8 @@ class IsLargeTests(SynchronousTestCase):
         """A file with its name, or a page of rows."""
         for item in (b"a" * (LARGE + 1), "a" * (LARGE + 1), [0] * 20_000):
             self.assertTrue(is_large({"name": 1, "data": item}))
-            self.assertTrue(is_large([item]))
+            self.assertTrue(is_large([0] * 15 + [item]))
+        self.assertFalse(is_large([b"a" * LARGE]))
 
     def test_it_looks_one_level_deep_only(self) -> None:
         """It is a glance, not a walk."""

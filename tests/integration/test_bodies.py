@@ -44,7 +44,9 @@ class BodyTests(BrokerTestCase):
             for size in range(frames * (FRAME_MAX - 8) - 3, frames * (FRAME_MAX - 8) + 4):
                 value = bytes(size // 256) + b"\xce" * (size - size // 256)
                 self.assertEqual(
-                    await self.crew.call(self.task, value, serializer="bytes", compress=False, persistent=False),
+                    await self.crew.call(
+                        self.task, value, serializer="bytes", compress=False, persistent=False
+                    ),
                     value,
                 )
 

@@ -23,12 +23,18 @@ from crew_tx import (
     UnknownTaskError,
     UnroutableError,
 )
-from crew_tx.errors import DecodeError, DuplicateCallIdError, PublishNackedError, QueueFullError, RejectedError
+from crew_tx.errors import (
+    DecodeError,
+    DuplicateCallIdError,
+    PublishNackedError,
+    QueueFullError,
+    RejectedError,
+)
 from crew_tx.worker import Service, Task, context
 from tests.integration.support import BrokerTestCase, errored, gathered
 
 
-class Hidden(Exception):
+class HiddenError(Exception):
     """An exception that can't be printed."""
 
     def __str__(self) -> str:
@@ -193,7 +199,7 @@ class FailedTests(BrokerTestCase):
             SystemExit(3),
             KeyboardInterrupt(),
             GeneratorExit(),
-            Hidden(),
+            HiddenError(),
             RecursionError("deep"),
             ExceptionGroup("many", [ValueError("one"), ExceptionGroup("more", [TypeError("two")])]),
             ValueError("x" * 5_000_000),
@@ -222,7 +228,9 @@ class FailedTests(BrokerTestCase):
         client = await self.client()
         for serializer in ("cbor", "json", "text", "bytes"):
             data: Any = b"x" if serializer == "bytes" else "x"
-            error = await errored(client.call(give.__crew_task__.task_id, data, serializer=serializer), RemoteError)
+            error = await errored(
+                client.call(give.__crew_task__.task_id, data, serializer=serializer), RemoteError
+            )
             self.assertIn("EncodeError", error.type)
 
     async def test_a_header_that_cannot_be_sent_is_answered(self) -> None:
@@ -251,7 +259,7 @@ class FailedTests(BrokerTestCase):
         self.assertEqual(await client.call(head.__crew_task__.task_id, len(bad)), "fine")
 
     async def test_over_its_limit_a_call_fails_at_once(self) -> None:
-        """The time limit of the call, or of the task if that is less; it is the builtin TimeoutError as well."""
+        """The limit of the call, or of the task if that is less; the error is the builtin one as well."""
         release = Event()
         self.addCleanup(release.set)
 
@@ -280,7 +288,9 @@ class FailedTests(BrokerTestCase):
         await self.worker(wait, threads=1)
         client = await self.client()
         first = client.call(wait.__crew_task__.task_id)
-        error = await errored(client.call(wait.__crew_task__.task_id, expiration=0.3, timeout=5), ExpirationError)
+        error = await errored(
+            client.call(wait.__crew_task__.task_id, expiration=0.3, timeout=5), ExpirationError
+        )
         self.assertEqual(error.reason, "held")
         release.set()
         await first
@@ -303,7 +313,9 @@ class FailedTests(BrokerTestCase):
         await self.worker(known)
         channel = await (await self.amqp()).open_channel()
         queue = known.__crew_task__.task_id
-        await channel.queue_bind(queue=f"crew.tasks.{queue}", exchange="crew.tasks", routing_key=f"{queue}.old")
+        await channel.queue_bind(
+            queue=f"crew.tasks.{queue}", exchange="crew.tasks", routing_key=f"{queue}.old"
+        )
         client = await self.client()
         await errored(client.call(f"{queue}.old"), UnknownTaskError)
 
@@ -360,7 +372,11 @@ class FailedTests(BrokerTestCase):
         waiting = client.call(task, call_id="odd")
         from crew_tx.amqp.properties import encode_properties
 
-        properties = {"type": "crew.result", "correlation_id": "odd", "content_type": "application/x-python-pickle"}
+        properties = {
+            "type": "crew.result",
+            "correlation_id": "odd",
+            "content_type": "application/x-python-pickle",
+        }
         channel.publish("crew.replies", client.client_id, encode_properties(properties), b"secret")
         error = await errored(waiting, DecodeError)
         self.assertEqual((error.content_type, error.size), ("application/x-python-pickle", 6))
@@ -487,7 +503,9 @@ class NotTakenTests(BrokerTestCase):
         await errored(waiting, ClientStoppedError)
         await errored(client.call(task), ClientStoppedError)
         channel = await (await self.amqp()).open_channel()
-        await errored(channel.queue_declare(queue=f"crew.reply.{client.client_id}", passive=True), ChannelClosed)
+        await errored(
+            channel.queue_declare(queue=f"crew.reply.{client.client_id}", passive=True), ChannelClosed
+        )
 
     async def test_a_lost_connection_fails_the_calls_it_strands(self) -> None:
         """At once; and the client works again when it is back."""

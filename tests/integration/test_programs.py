@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
@@ -145,7 +144,9 @@ class DrainTests(BrokerTestCase):
 
     async def test_under_twistd(self) -> None:
         """1,000 marks, 1,000 answers, exit code 0."""
-        await self.drained("-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=", "crew-worker")
+        await self.drained(
+            "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=", "crew-worker"
+        )
 
     async def test_under_twist(self) -> None:
         """The same by Twisted's newer runner."""

@@ -15,8 +15,14 @@ from crew_tx.tasks.context import AttemptContext, Settings, context, current
 def attempt_context(**options: Any) -> AttemptContext:
     """An attempt's context at time 0, due at 10."""
     call = Call(
-        "test", "call-1", b"", "application/cbor",
-        headers={"user": "neo"}, priority=5, attempt=2, redelivered=True,
+        "test",
+        "call-1",
+        b"",
+        "application/cbor",
+        headers={"user": "neo"},
+        priority=5,
+        attempt=2,
+        redelivered=True,
     )
     values = {"settings": Settings(counter=0), "deadline": 10.0, "seconds": lambda: 0.0, **options}
     return AttemptContext(call, **values)

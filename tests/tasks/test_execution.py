@@ -106,8 +106,12 @@ class PerformTests(SynchronousTestCase):
         self.assertEqual(
             answer,
             Answer(
-                "call-1", self.bench.codec.encode(12).body, CBOR,
-                worker="worker-1", elapsed=1.5, persistent=False,
+                "call-1",
+                self.bench.codec.encode(12).body,
+                CBOR,
+                worker="worker-1",
+                elapsed=1.5,
+                persistent=False,
             ),
         )
 
@@ -184,9 +188,16 @@ class PerformTests(SynchronousTestCase):
     def test_nothing_that_a_task_raises_gets_out(self) -> None:
         """Be it no Exception, unprintable, a group, or huge."""
         errors = [
-            SystemExit(1), KeyboardInterrupt(), GeneratorExit(), TimeLimitExceeded(), UnprintableError(),
-            BaseExceptionGroup("several", [KeyboardInterrupt()]), MemoryError(), StopIteration(1),
-            OSError("x" * 10_000_000), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "\udcff"),
+            SystemExit(1),
+            KeyboardInterrupt(),
+            GeneratorExit(),
+            TimeLimitExceeded(),
+            UnprintableError(),
+            BaseExceptionGroup("several", [KeyboardInterrupt()]),
+            MemoryError(),
+            StopIteration(1),
+            OSError("x" * 10_000_000),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "\udcff"),
         ]
         for error in errors:
 
@@ -437,8 +448,13 @@ class ErrorAnswerTests(SynchronousTestCase):
         bench = Bench()
         call = bench.call(1, serializer="json", persistent=False)
         answer = error_answer(
-            call, bench.codec, "timeout", "crew_tx.errors.TaskTimeoutError", "over its limit",
-            worker_id="worker-1", elapsed=3.0,
+            call,
+            bench.codec,
+            "timeout",
+            "crew_tx.errors.TaskTimeoutError",
+            "over its limit",
+            worker_id="worker-1",
+            elapsed=3.0,
         )
         self.assertEqual(
             (answer.call_id, answer.error, answer.worker, answer.elapsed, answer.persistent, answer.headers),

@@ -62,7 +62,7 @@ class DescribeTests(SynchronousTestCase):
         description = described(OddError("odd"))
         self.assertEqual(description.type, "tests.tasks.test_failures.OddError")
         self.assertTrue(description.traceback.startswith("Traceback (most recent call last):\n"))
-        self.assertIn('raise error\n', description.traceback)
+        self.assertIn("raise error\n", description.traceback)
         self.assertTrue(description.traceback.endswith("OddError: odd\n"))
 
     def test_causes_notes_and_groups_are_in_the_traceback(self) -> None:

@@ -237,9 +237,7 @@ class RealPoolTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.crossings = Crossings()
-        self.pool = ThreadPool(
-            self.clock, start_threads_factory(self.crossings), size=1, name=self.id()
-        )
+        self.pool = ThreadPool(self.clock, start_threads_factory(self.crossings), size=1, name=self.id())
         self.addCleanup(self.pool.stop)
 
     def living(self) -> list[threading.Thread]:

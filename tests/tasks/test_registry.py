@@ -65,9 +65,7 @@ class RegistryTests(SynchronousTestCase):
         """Each queue once, however many tasks it has."""
         registry = self.registry(_TASKS, _SERVICE)
         self.assertEqual(registry.task_ids, ["one", "two", "example", "example.add"])
-        self.assertEqual(
-            registry.queues(), {"shared": ["one", "two"], "example": ["example", "example.add"]}
-        )
+        self.assertEqual(registry.queues(), {"shared": ["one", "two"], "example": ["example", "example.add"]})
 
     def test_two_tasks_of_one_id_are_refused(self) -> None:
         """A service and a task count alike."""

@@ -1,0 +1,1 @@
+"""The programs: where settings are read, reactors are run and processes end."""

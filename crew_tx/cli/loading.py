@@ -1,0 +1,166 @@
+"""
+Loading the modules that a worker is given as SERVICE.
+
+A file is loaded as Python would run it as a script: its folder comes first on
+the path. A dotted name is imported as ``python -m`` would: the working folder
+is on the path.
+
+A worker script can be a SERVICE, too: its ``run(counter=0)`` starts nothing
+then, but gives its settings to the worker that loads it, and all the tasks
+that were imported, as it would by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
+from types import ModuleType, TracebackType
+from typing import Any
+
+from crew_tx.errors import ConfigurationError
+from crew_tx.tasks.registry import TaskDefinition, collect, collect_imported
+
+Settings = dict[str, Any]
+
+#: What ``run()`` was given in the module that is being loaded; none while nothing is.
+_runs: ContextVar[list[Settings]] = ContextVar("crew_tx.cli.loading")
+
+_REMEDY = "give the path of a .py file, or a dotted module"
+
+
+def take_run(settings: Settings) -> bool:
+    """
+    Note a call of ``run()``.
+
+    :returns: whether a module is being loaded, and so nothing is to be run.
+    """
+    runs = _runs.get(None)
+    if runs is None:
+        return False
+    runs.append(settings)
+    return True
+
+
+def load_services(services: Iterable[str]) -> tuple[list[TaskDefinition], Settings]:
+    """
+    Load modules.
+
+    :returns: their tasks, and what they gave to ``run()``.
+    :raises ConfigurationError: if there is no such module, it can't be
+        imported, or it has no tasks; if two give ``run()`` the same setting.
+    """
+    definitions: dict[int, TaskDefinition] = {}
+    settings: Settings = {}
+    for service in services:
+        module, runs = _load(service)
+        found = collect(vars(module))
+        if runs:
+            found += collect_imported()
+        if not found:
+            raise ConfigurationError(
+                f"{service} has no tasks; put @Task('name') above a function, or make a Service of an object"
+            )
+        definitions.update((id(each), each) for each in found)
+        for run in runs:
+            _add_settings(settings, run, service)
+    return list(definitions.values()), settings
+
+
+def _add_settings(settings: Settings, run: Settings, service: str) -> None:
+    for name in run:
+        if name in settings:
+            raise ConfigurationError(
+                f"{service} gives run() the setting {name!r}, which another SERVICE gives as well; "
+                "rename one of them, or run two workers"
+            )
+    settings.update(run)
+
+
+def _load(service: str) -> tuple[ModuleType, list[Settings]]:
+    """A module, and what it gave to ``run()`` while it was loaded."""
+    runs: list[Settings] = []
+    token = _runs.set(runs)
+    try:
+        if service.endswith(".py"):
+            return _load_file(service), runs
+        return _import(service), runs
+    finally:
+        _runs.reset(token)
+
+
+def _load_file(service: str) -> ModuleType:
+    path = os.path.abspath(service)
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"there is no file {path}; {_REMEDY}")
+    folder, file = os.path.split(path)
+    _put_on_path(folder)
+    stem = file.removesuffix(".py")
+    loaded = sys.modules.get(stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == path:
+        return loaded
+    return _loaded(service, lambda: _execute(_free_name(stem), path))
+
+
+def _import(service: str) -> ModuleType:
+    if not all(part.isidentifier() for part in service.split(".")):
+        raise ConfigurationError(f"{service[:200]!r} is no module's name; {_REMEDY}")
+    _put_on_path(os.getcwd())
+    return _loaded(service, lambda: importlib.import_module(service))
+
+
+def _put_on_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _free_name(stem: str) -> str:
+    """The name by which others would import the file, unless that is another module's."""
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    return next(name for name in names if name not in sys.modules)
+
+
+def _execute(name: str, path: str) -> ModuleType:
+    spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _loaded(service: str, load: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return load()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{service}: {error}") from None
+    except ModuleNotFoundError as error:
+        if f"{service}.".startswith(f"{error.name}."):
+            raise ConfigurationError(f"there is no module {error.name}; {_REMEDY}") from None
+        raise _import_error(service, error) from None
+    except (Exception, SystemExit) as error:
+        raise _import_error(service, error) from None
+
+
+def _import_error(service: str, error: BaseException) -> ConfigurationError:
+    text = "".join(traceback.format_exception(type(error), error, _outside_frames(error.__traceback__)))
+    return ConfigurationError(f"{service} can't be imported; mend what its traceback says:\n{text.rstrip()}")
+
+
+def _outside_frames(frames: TracebackType | None) -> TracebackType | None:
+    """From the module's own on: how it came to be imported helps nobody."""
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
+
+
+def _is_ours(filename: str) -> bool:
+    return filename == __file__ or filename == importlib.__file__ or filename.startswith("<frozen importlib")

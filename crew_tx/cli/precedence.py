@@ -1,0 +1,132 @@
+"""
+Who is heard on what a worker is told.
+
+A setting is taken from the command line, else from the environment, else from
+the ``[worker]`` table of a TOML file, else it has its default. All here is
+mappings in, mappings out.
+
+A broker's URL says all of its parts: so ``--host`` in a file does not change
+the URL that the command line gives, nor does a password meant for another host
+go there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crew_tx.cli.readers import shown
+from crew_tx.cli.settings import CONFIG, IN_FILE, SERVICES, SETTINGS, URL_PARTS, Setting
+from crew_tx.errors import ConfigurationError
+
+COMMAND_LINE, ENVIRONMENT, FILE = range(3)
+
+#: A setting makes these void where they are weaker.
+_OVERRULES = {"broker": URL_PARTS, "logging": ("verbose",), "verbose": ("logging",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """
+    The text of a setting.
+
+    :ivar where: where it was found, for people.
+    :ivar rank: the lower, the stronger.
+    """
+
+    text: str
+    where: str
+    rank: int
+
+
+def gather(
+    command_line: Mapping[str, str],
+    environment: Mapping[str, str],
+    file: Mapping[str, object],
+    file_name: str = "the file",
+) -> dict[str, Given]:
+    """
+    The strongest text of each setting that is given at all.
+
+    :param command_line: texts by the names of options.
+    :param environment: texts by the names of variables; others are passed over.
+    :param file: the table of the file.
+    :raises ConfigurationError: for a key in the file that isn't known, or is no text or number.
+    """
+    given = {
+        **_from_file(file, file_name),
+        **_from_environment(environment),
+        **{name: Given(text, f"--{name}", COMMAND_LINE) for name, text in command_line.items()},
+    }
+    overruled = {
+        weaker
+        for stronger, weaker_names in _OVERRULES.items()
+        for weaker in weaker_names
+        if stronger in given and weaker in given and given[weaker].rank > given[stronger].rank
+    }
+    return {name: each for name, each in given.items() if name not in overruled}
+
+
+def values_of(given: Mapping[str, Given]) -> dict[str, object]:
+    """
+    The values of all settings.
+
+    :raises ConfigurationError: saying where the wrong one was found, and what it takes.
+    """
+    values = {
+        name: read(setting, given[name]) if name in given else setting.default
+        for name, setting in SETTINGS.items()
+    }
+    if values["logging"] is None:
+        values["logging"] = "debug" if values["verbose"] else "info"
+    return values
+
+
+def read(setting: Setting, given: Given) -> object:
+    """
+    The value of one setting.
+
+    :raises ConfigurationError: as :func:`values_of`.
+    """
+    try:
+        return setting.read(given.text)
+    except ValueError as error:
+        raise ConfigurationError(f"{given.where}: {error}") from None
+
+
+def environment_of(given: Mapping[str, Given], values: Mapping[str, object]) -> dict[str, str]:
+    """The variables by which another process finds the same settings, whichever folder it is in."""
+    texts = {name: each.text for name, each in given.items() if name not in (CONFIG.name, SERVICES.name)}
+    # What is read as a text may have changed: paths are made absolute.
+    texts |= {name: value for name in texts if isinstance(value := values[name], str)}
+    return {SETTINGS[name].variable: text for name, text in texts.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+    """An empty variable counts as none: that is what container files leave behind."""
+    return {
+        setting.name: Given(text, f"{setting.variable} in the environment", ENVIRONMENT)
+        for setting in SETTINGS.values()
+        if (text := environment.get(setting.variable))
+    }
+
+
+def _from_file(file: Mapping[str, object], file_name: str) -> dict[str, Given]:
+    for key in file:
+        if key not in IN_FILE:
+            known = ", ".join(sorted(IN_FILE))
+            raise ConfigurationError(
+                f"{file_name}: [worker] has an unknown key {shown(key)}; known are {known}"
+            )
+    return {key: _given_in_file(key, value, file_name) for key, value in file.items()}
+
+
+def _given_in_file(key: str, value: object, file_name: str) -> Given:
+    where = f"{key} in [worker] of {file_name}"
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return Given(",".join(value), where, FILE)
+    if isinstance(value, bool):
+        return Given("yes" if value else "no", where, FILE)
+    if isinstance(value, str | int | float):
+        return Given(str(value), where, FILE)
+    raise ConfigurationError(f"{where}: takes a text or a number, not a {type(value).__name__}")

@@ -1,0 +1,106 @@
+"""
+What the texts of settings mean.
+
+A reader takes a text and returns a value, or raises :class:`ValueError` whose
+text says what is wanted. Where the text came from is added by who asks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from math import isfinite
+
+from crew_tx.errors import InvalidArgumentError
+from crew_tx.topology import check_name
+
+Reader = Callable[[str], object]
+
+_SHOWN = 40
+_YES = ("1", "yes", "true", "on")
+_NO = ("0", "no", "false", "off")
+
+
+def whole_number(least: int, most: int) -> Reader:
+    """A number without a fraction, inside limits."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 10 or not least <= int(text) <= most:
+            raise ValueError(f"takes a whole number from {least} to {most}, not {shown(text)}")
+        return int(text)
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """A time, 0 or longer."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not isfinite(value) or value < 0:
+        raise ValueError(f"takes a number of seconds, 0 or more, not {shown(text)}")
+    return value
+
+
+def choice(*values: str, **synonyms: str) -> Reader:
+    """One of some words, or a synonym of one."""
+
+    def read(text: str) -> str:
+        value = synonyms.get(text.lower(), text.lower())
+        if value not in values:
+            raise ValueError(f"is one of {', '.join((*values, *synonyms))}, not {shown(text)}")
+        return value
+
+    return read
+
+
+def flag(text: str) -> bool:
+    """Yes or no."""
+    if text.lower() not in _YES + _NO:
+        raise ValueError(f"is yes or no, not {shown(text)}")
+    return text.lower() in _YES
+
+
+def host(text: str) -> str:
+    """A host; a URL in its place may hold a password, so the text isn't shown."""
+    if not text or any(character in text for character in "/@ "):
+        raise ValueError("takes a host's name or address; a whole URL goes to --broker")
+    return text
+
+
+def worker_name(text: str) -> str:
+    """What the worker's id begins with."""
+    try:
+        check_name("worker", text)
+    except InvalidArgumentError as error:
+        raise ValueError(f"takes a name: {error}") from None
+    return text
+
+
+def some_text(text: str) -> str:
+    """Anything but nothing."""
+    if not text:
+        raise ValueError("is empty; leave it out, or give it a text")
+    return text
+
+
+def readable_file(text: str) -> str:
+    """A file's absolute path: the process may go to another folder before it is needed."""
+    path = os.path.abspath(text)
+    try:
+        # Nothing is read: it may be a pipe.
+        open(path, "rb").close()
+    except OSError as error:
+        raise ValueError(f"the file {path} can't be read: {error.strerror}; mend its path or mode") from None
+    return path
+
+
+def services(text: str) -> tuple[str, ...]:
+    """Several services in one text."""
+    return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def shown(text: str) -> str:
+    """A text for people, cut and without control characters."""
+    return ascii(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!a}..."

@@ -1,0 +1,79 @@
+"""What a worker can be told: one table, for the command line, the environment and files alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crew_tx.cli.readers import (
+    Reader,
+    choice,
+    flag,
+    host,
+    readable_file,
+    seconds,
+    services,
+    some_text,
+    whole_number,
+    worker_name,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    One thing that a worker can be told.
+
+    :ivar read: what makes its value of a text.
+    """
+
+    name: str
+    help: str
+    read: Reader = some_text
+    short: str | None = None
+    default: object = None
+    is_flag: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"CREW_{self.name.upper().replace('-', '_')}"
+
+
+#: The SERVICE arguments; an option of this name is not there.
+SERVICES = Setting("services", "the service modules", services, default=())
+#: Where the file is; so it can't be said in it.
+CONFIG = Setting("config", "TOML file; its table [worker] has these options as keys", readable_file)
+
+OPTIONS = (
+    Setting("broker", "AMQP URL of the broker, or several, comma-separated [guest on 127.0.0.1:5672]"),
+    Setting("host", "the broker's host", host, "H"),
+    Setting("port", "the broker's port", whole_number(1, 65_535), "P"),
+    Setting("username", "whom to log in as"),
+    Setting("password-file", "file that has the password", readable_file),
+    Setting("vhost", "the virtual host"),
+    Setting("tls-ca", "use TLS, and trust the authorities in this PEM file", readable_file),
+    Setting("tls-cert", "use TLS, and show the certificate in this PEM file", readable_file),
+    Setting("tls-key", "PEM file of the certificate's key", readable_file),
+    Setting("threads", "tasks that run at once [8]", whole_number(1, 10_000), default=8),
+    Setting("forks", "processes under one supervisor; 0 for none [0]", whole_number(0, 1_000), default=0),
+    Setting("prefetch", "calls that each queue sends ahead [threads + 2]", whole_number(1, 65_535)),
+    Setting("max-stuck", "stuck threads past which it gives up [2 x threads]", whole_number(0, 100_000)),
+    Setting("queue-type", "classic or quorum [classic]", choice("classic", "quorum"), default="classic"),
+    Setting("name", "what the worker's id begins with [worker]", worker_name, default="worker"),
+    CONFIG,
+    Setting("verbose", "the same as --logging=debug, where that isn't given", flag, "v", False, True),
+    Setting(
+        "logging",
+        "debug, info, warn, error or critical [info]",
+        choice("debug", "info", "warn", "error", "critical", warning="warn"),
+    ),
+    Setting("log-format", "text or json [text]", choice("text", "json"), default="text"),
+    Setting("drain", "seconds that running tasks have left when it stops [30]", seconds, default=30.0),
+)
+
+SETTINGS = {setting.name: setting for setting in (*OPTIONS, SERVICES)}
+IN_FILE = {name: setting for name, setting in SETTINGS.items() if setting is not CONFIG}
+
+#: The parts of a broker's URL that have options of their own.
+TLS_PARTS = ("tls-ca", "tls-cert", "tls-key")
+URL_PARTS = ("host", "port", "username", "password-file", "vhost", *TLS_PARTS)

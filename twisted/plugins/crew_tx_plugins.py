@@ -1,0 +1,12 @@
+"""What ``twistd`` and ``twist`` find of crew_tx."""
+
+from __future__ import annotations
+
+from twisted.application.service import ServiceMaker
+
+worker = ServiceMaker(
+    "crew_tx worker",
+    "crew_tx.cli.worker",
+    "Answers remote calls to the tasks of Python modules.",
+    "crew-worker",
+)
