@@ -53,6 +53,7 @@ class WorkerStatus:
     :ivar processed: calls that ended with a result.
     :ivar exceptions: calls that ended with an error, timeouts not counted.
     :ivar in_progress: calls that run now.
+    :ivar unfinished: calls that still ran when the time to drain was over.
     :ivar held: calls that it took and did not start yet.
     :ivar waittimes: seconds between arrival and start of the last ten calls.
     :ivar started: when, in seconds since 1970.
@@ -70,6 +71,7 @@ class WorkerStatus:
     exceptions: int = 0
     timeouts: int = 0
     in_progress: int = 0
+    unfinished: int = 0
     held: int = 0
     unconfirmed_replies: int = 0
     waittimes: tuple[float, ...] = ()

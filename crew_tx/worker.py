@@ -129,6 +129,7 @@ class Worker(service.Service):
         self._connections = 0
         self._intake: Intake | None = None
         self._draining = False
+        self._unfinished = 0
         self._saturation = Saturation(reactor, self._saturated)
         self._started = 0.0
         self._publisher = Publisher(reactor)
@@ -198,6 +199,7 @@ class Worker(service.Service):
             exceptions=runner.exceptions,
             timeouts=runner.timeouts,
             in_progress=runner.in_progress,
+            unfinished=self._unfinished,
             held=runner.held,
             unconfirmed_replies=self._answers.unconfirmed,
             waittimes=tuple(runner.waittimes),
@@ -357,7 +359,7 @@ class Worker(service.Service):
             await _within(intake.end(), _SETTLE_TIMEOUT, self._reactor)
             self._hand_back()
         if not await _within(self._runner.when_ended(), self._drain, self._reactor):
-            count = self._runner.in_progress
+            count = self._unfinished = self._runner.in_progress
             self.log.warn("{count} tasks did not end within {drain:g} s", count=count, drain=self._drain)
         await _within(self._answers.when_settled(), _SETTLE_TIMEOUT, self._reactor)
         self._runner.stop()

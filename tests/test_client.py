@@ -204,13 +204,22 @@ class ConnectTests(ClientTestCase):
         self.accept()
         self.successResultOf(again)
 
+    def test_half_a_minute_is_enough_to_connect(self) -> None:
+        """Where nothing else is said."""
+        connected = self.client.connect()
+        self.advance(29.5)
+        self.assertNoResult(connected)
+        self.advance(0.5)
+        self.failureResultOf(connected, ConnectionLostError)
+
     def test_a_wrong_password_is_final(self) -> None:
         """Connecting fails with it, what waits fails with it, and so does every call after that."""
-        waiting = self.call()
+        waiting, sending = self.call(), self.client.send("sum")
         connected = self.client.connect()
         self.accept(lambda peer: peer.refuse("connection.start-ok", 403, "ACCESS_REFUSED"))
         error = self.failureResultOf(connected, AuthenticationError).value
         self.assertIs(self.failureResultOf(waiting).value, error)
+        self.assertIs(self.failureResultOf(sending).value, error)
         self.assertIs(self.failureResultOf(self.call()).value, error)
         sent = self.client.send("sum")
         self.assertIs(self.failureResultOf(sent).value, error)
@@ -370,6 +379,20 @@ class WireTests(ClientTestCase):
             wires.append({**sent.properties, "message_id": "", "correlation_id": "", "body": sent.body})
         self.assertEqual(wires[:9], wires[9:])
         self.assertEqual(len({repr(wire) for wire in wires}), 9)
+
+    def test_call_request_and_send_say_the_same(self) -> None:
+        """But for who is to reply, where nobody is."""
+        self.connect()
+        for options in ({}, {"data": 5, "priority": 99, "expiration": 7, "timeout": 3, "persistent": False}):
+            wires = []
+            for style in (self.client.call, self.client.request, self.client.send):
+                style("sum", call_id="mine", **options).addErrback(lambda _: None).cancel()
+                [sent] = self.published()
+                assert sent.properties is not None
+                sent.properties.pop("reply_to", None)
+                sent.properties["headers"].pop("CC", None)
+                wires.append((sent.fields, sent.properties, sent.body))
+            self.assertEqual(wires[1:], wires[:1] * 2)
 
     def test_time_goes_by_between_alike_calls(self) -> None:
         """Each has its own timestamp."""
@@ -984,6 +1007,7 @@ class CloseTests(ClientTestCase):
         self.failureResultOf(self.call(), ClientStoppedError)
         self.failureResultOf(self.client.request("sum"), ClientStoppedError)
         self.failureResultOf(self.client.send("sum"), ClientStoppedError)
+        self.failureResultOf(self.client.send("sum", object()), ClientStoppedError)
         self.client.call("sum", callback=lambda outcome, headers: got.append(outcome))
         self.assertIsInstance(got[0], ClientStoppedError)
 
@@ -1024,9 +1048,10 @@ class CloseTests(ClientTestCase):
         peer = self.connect()
         closed = self.client.close()
         self.advance(5.5)
-        self.assertNoResult(closed)
-        self.advance(1)
-        peer.settle()
+        self.assertFalse(peer.link.ended)
+        self.advance(0.5)
+        self.assertTrue(peer.link.aborted)
+        peer.lose()
         self.successResultOf(closed)
 
     def test_a_connection_that_is_lost_meanwhile(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -113,7 +114,7 @@ class WheelTests(SynchronousTestCase):
         """All else is an extra."""
         required = metadata(self.files).get_all("Requires-Dist", [])
         plain = [each for each in required if "extra ==" not in each]
-        names = sorted(each.split(">")[0].lower() for each in plain)
+        names = sorted(re.split("[<>=!]", each)[0].lower() for each in plain)
         self.assertEqual(["cbor2", "twisted[tls]", "txamqp"], names)
 
     def test_it_says_its_version_and_python(self) -> None:

@@ -139,7 +139,7 @@ class AMQClient(txamqp.protocol.AMQClient):
     # -- channels and queues -------------------------------------------------------
 
     def channel(self, id: int) -> defer.Deferred[AMQChannel]:
-        """A Deferred of the channel of that number: made if need be, not opened, ended if the connection is."""
+        """A Deferred of the channel of that number: made if need be, not opened; dead with the connection."""
         channel = self.channels.get(id)
         if channel is None:
             channel = self.channelFactory(id, None, self)

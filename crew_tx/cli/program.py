@@ -79,7 +79,7 @@ class WorkerProgram(Program):
         return super().stopService().addCallback(self._check_drained)
 
     def _check_drained(self, result: object) -> None:
-        if self._worker.status().in_progress:
+        if self._worker.status().unfinished:
             self.ending.mark(FAILED)
 
 

@@ -176,7 +176,7 @@ class StuckTests(ProgramTestCase):
         program.wait_for(READY)
         self.call(f"{self.task}.stuck", timeout=10)
         self.assertEqual(75, program.ended(), program.out)
-        self.assertIn("too many threads are stuck", program.err)
+        self.assertIn("1 threads are stuck", program.err)
 
     def test_a_pid_file_is_removed_whatever_the_exit_code(self) -> None:
         """twistd does so before the process ends."""

@@ -114,19 +114,19 @@ class WorkerProgramTests(ProgramTestCase):
 
     def test_a_clean_drain_ends_with_0(self) -> None:
         """Nothing runs any more."""
-        self.assertEqual(0, self.code_after_stop(in_progress=0))
+        self.assertEqual(0, self.code_after_stop(unfinished=0))
 
     def test_tasks_that_did_not_end_make_it_1(self) -> None:
         """They will run again elsewhere."""
-        self.assertEqual(1, self.code_after_stop(in_progress=1))
+        self.assertEqual(1, self.code_after_stop(unfinished=1))
 
-    def code_after_stop(self, in_progress: int) -> int:
+    def code_after_stop(self, unfinished: int) -> int:
         program = self.program()
 
         class Status:
             pass
 
-        Status.in_progress = in_progress
+        Status.unfinished = unfinished
         self.patch(Worker, "stopService", lambda self: succeed(None))
         self.patch(Worker, "status", lambda self: Status)
         self.successResultOf(program.stopService())
