@@ -218,6 +218,26 @@ class StartTests(WorkerTestCase):
         )
         self.assertEqual(len({sent.channel for sent in consumers}), 1)
 
+    def test_what_all_roles_share_is_looked_for(self) -> None:
+        """Each exchange, and the queue of the dead, passively: they are there already."""
+        self.declared()
+        looked = {
+            each.fields.get("exchange", each.fields.get("queue")): each.fields["passive"]
+            for each in self.seen
+            if each.name == "exchange.declare" or each.fields.get("queue") == "crew.dead"
+        }
+        names = ("crew.tasks", "crew.workers", "crew.replies", "crew.dlx", "crew.dead", "crew.pubsub")
+        self.assertEqual({name: looked.get(name) for name in names}, dict.fromkeys(names, True))
+
+    def test_eight_threads_are_the_default(self) -> None:
+        """And two calls more sent ahead."""
+        self.make()
+        worker = Worker(self.reactor, parse_all(URL), [echo.__crew_task__], heartbeat=0)  # type: ignore[attr-defined]
+        self.addCleanup(self.ended, worker.stopService)
+        worker.startService()
+        [qos] = [sent.fields for sent in self.accept().read() if sent.name == "basic.qos"]
+        self.assertEqual((qos["prefetch_count"], worker.status().pool.size), (10, 8))
+
     def test_the_prefetch_may_be_given(self) -> None:
         """In place of two more than threads."""
         self.declared(prefetch=1)
@@ -494,6 +514,52 @@ class SaturationTests(WorkerTestCase):
         self.worker.stopService()
         self.threads.step_all()
         self.assertNotIn("basic.consume", [name for name, _ in self.sent()])
+
+
+class ShortTaskTests(WorkerTestCase):
+    """Where tasks take no time, the broker sends more ahead: it would be waited for otherwise."""
+
+    def serve(self, count: int = 256, **changes: Any) -> list[Sent]:
+        """So many calls that take no time. :returns: what the worker sent besides replies and acks."""
+        sent: list[Sent] = []
+        for number in range(count):
+            self.call("echo", number, **changes)
+            self.threads.step_all()
+            self.peer.settle()
+            sent += [each for each in self.peer.read() if each.name not in ("basic.publish", "basic.ack")]
+        return sent
+
+    def test_more_are_let_come(self) -> None:
+        """By new consumers, which are there before the old ones end."""
+        self.start()
+        old = {self.tags[f"crew.tasks.{queue}"] for queue in ("echo", "fail", "shared")}
+        sent = self.serve()
+        self.assertEqual(
+            [each.name for each in sent], ["basic.qos", *["basic.consume"] * 3, *["basic.cancel"] * 3]
+        )
+        self.assertEqual(sent[0].fields["prefetch_count"], 128)
+        self.assertEqual({each.fields["consumer_tag"] for each in sent[4:]}, old)
+
+    def test_a_prefetch_that_was_given_stays(self) -> None:
+        """Whoever gave it knows why."""
+        self.start(prefetch=5)
+        self.assertEqual(self.serve(), [])
+
+    def test_long_ones_after_that_do_not_wait_here(self) -> None:
+        """A quarter of a second, and what has not begun goes to others; as few as usual come after that."""
+        self.start()
+        self.serve()
+        tags = [self.call("echo", number) for number in range(20)]
+        self.reactor.advance(0.24)
+        self.assertEqual(self.sent(), [])
+        self.reactor.advance(0.02)
+        sent = self.sent()
+        self.assertEqual(sorted(tag for kind, tag in sent if kind == "hand back"), tags[2:])
+        self.assertIn("basic.qos", [kind for kind, _ in sent])
+        self.peer.send(self.channel, "basic.qos-ok")
+        self.threads.step_all()
+        self.peer.settle()
+        self.assertEqual([value for kind, value in self.sent() if kind == "reply"], [0, 1])
 
 
 class ConnectionTests(WorkerTestCase):

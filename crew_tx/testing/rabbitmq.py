@@ -12,6 +12,7 @@ helpers, which are in sessions of their own, end when the beam does.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -270,4 +271,22 @@ def _kill_group(group: int) -> bool:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         return False
-    return True
+    return _lives(group)
+
+
+def _lives(group: int) -> bool:
+    """
+    Whether a process of a group does more than wait to be reaped.
+
+    Those whose parent has died are init's to reap, and some are slow at it.
+    """
+    processes = Path("/proc")
+    if not (processes / "self" / "stat").exists():
+        return True
+    for status in processes.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the name in brackets: state, parent, group.
+            state, _, of = status.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state not in "ZX":
+                return True
+    return False

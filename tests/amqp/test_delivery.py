@@ -45,6 +45,7 @@ class ConsumerQueueTests(SynchronousTestCase):
         self.queue.put(1)
         self.queue.close()
         self.queue.put(2)
+        self.assertEqual(self.queue.pending, [])
         for _ in range(3):
             self.failureResultOf(self.queue.get(), Closed)
 

@@ -100,7 +100,9 @@ class TranslationTests(SynchronousTestCase):
     def test_a_channel_that_was_closed_here_is_an_error_of_its_own(self) -> None:
         """It ended with the broker's answer, which has no code."""
         answer = Message(methods()[CHANNEL_CLOSE_OK], [])
-        self.assertIn("closed here", str(translated(ChannelClosed(answer), "publishing")))
+        self.assertEqual(str(translated(answer)), "the channel was closed here")
+        error = translated(ChannelClosed(answer), "publishing")
+        self.assertEqual(str(error), "publishing: the channel was closed here")
 
     def test_ours_stay_as_they_are(self) -> None:
         """Also inside txamqp's."""

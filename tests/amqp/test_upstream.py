@@ -129,6 +129,22 @@ class ClosingTests(PumpTestCase):
         self.assertFalse(self.pump.aborted)
 
 
+class LoggingInTests(PumpTestCase):
+    """The handshake, with fields that the pump left out."""
+
+    def test_the_handshake_goes_through(self) -> None:
+        """What isn't said is no limit."""
+        logged_in = self.client.authenticate("guest", "guest")
+        self.server(0).connection_start()
+        self.server(0).connection_tune()
+        self.server(0).connection_open_ok()
+        self.assertEqual(self.successResultOf(logged_in).method.name, "open-ok")
+        self.assertEqual(self.client.server_properties, {})
+        tune_ok = self.pump.outgoing[0][1].payload.args
+        self.assertEqual(tune_ok, (self.client.channel_max, self.client.frame_max, HEARTBEAT))
+        self.assertEqual((self.client.MAX_LENGTH, self.client.heartbeatInterval), (131_072, HEARTBEAT))
+
+
 class ChannelTests(PumpTestCase):
     """One channel."""
 

@@ -123,6 +123,10 @@ class RefusalTests(SynchronousTestCase):
         self.assert_refused("amqp://host/?heartbeat=", "heartbeat")
         self.assert_refused("amqp://host/?heartbeat", "heartbeat")
 
+    def test_the_longest_interval_is_that_of_the_wire(self) -> None:
+        """Two octets."""
+        self.assertEqual(parse("amqp://host/?heartbeat=65535").heartbeat, 65_535)
+
     def test_a_list_needs_one_url_at_least(self) -> None:
         """A text or a list."""
         none: list[str] = []
