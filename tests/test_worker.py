@@ -4,141 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-
 from crew_tx.amqp.uri import parse_all
 from crew_tx.errors import (
     AuthenticationError,
     ConfigurationError,
-    CrewError,
     DuplicateTaskIdError,
     InvalidArgumentError,
     PreconditionFailedError,
 )
-from crew_tx.message import Call, Properties, answer_from, call_properties
-from crew_tx.testing.stepped import SteppedThreads
+from crew_tx.message import Call, call_properties
 from crew_tx.worker import Task, Worker, context
-from tests.amqp.peer import Peer, Sent
-from tests.roles import CODEC, URL, RoleTestCase
-
-
-@Task("echo")
-def echo(req: Any) -> Any:
-    """Gives back what it is given."""
-    return req
-
-
-@Task("fail")
-def fail(req: Any) -> Any:
-    """Raises."""
-    raise ValueError(req)
-
-
-@Task("short", timeout=2, queue="shared")
-def short(req: Any) -> Any:
-    """Has a limit, and a queue that another has, too."""
-    return req
-
-
-@Task("other", queue="shared")
-def other(req: Any) -> Any:
-    """In the same queue."""
-    return req
-
-
-class WorkerTestCase(RoleTestCase):
-    """
-    Tests with a worker of the tasks above.
-
-    :ivar fatal: what it gave up for.
-    """
-
-    channel = 1
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reactor.advance(1000)
-        self.threads = SteppedThreads()
-        self.fatal: list[CrewError] = []
-        self.tag = 0
-
-    def make(self, *tasks: Any, **options: Any) -> Worker:
-        """A worker that isn't connected."""
-        definitions = [task.__crew_task__ for task in (echo, fail, short, other, *tasks)]
-        self.worker = Worker(
-            self.reactor,
-            parse_all(URL),
-            definitions,
-            **{
-                "threads": 2,
-                "heartbeat": 0,
-                "drain": 10.0,
-                "on_fatal": self.fatal.append,
-                "create_threads": self.threads,
-                **options,
-            },
-        )
-        self.addCleanup(self.stop)
-        return self.worker
-
-    def stop(self) -> None:
-        """Stop the worker, with threads and a broker that play along."""
-        stopped = self.worker.stopService() if self.worker.running else succeed(None)
-        for _ in range(60):
-            for peer in self.peers:
-                peer.settle()
-            self.threads.step_all()
-            self.reactor.advance(0.5)
-        self.successResultOf(stopped)
-
-    def start(self, *tasks: Any, **options: Any) -> Peer:
-        """A worker that consumes, and its broker."""
-        self.make(*tasks, **options).startService()
-        peer = self.accept()
-        self.successResultOf(self.worker.when_ready())
-        self.channel = self.channel_of("confirm.select")
-        peer.unread = []
-        return peer
-
-    def call(self, task_id: str = "echo", data: Any = None, queue: str | None = None, **changes: Any) -> int:
-        """A call comes. :returns: its delivery tag."""
-        encoded = CODEC.encode(data, changes.pop("serializer", None))
-        redelivered = changes.pop("redelivered", False)
-        call = Call(task_id, f"c{self.tag + 1}", encoded.body, encoded.content_type, reply_to="client-1")
-        call = call._replace(**changes)
-        return self.delivered(queue or task_id, call_properties(call), call.body, redelivered)
-
-    def delivered(self, queue: str, properties: Properties, body: bytes, redelivered: bool = False) -> int:
-        """A message comes from a task queue. :returns: its delivery tag."""
-        self.tag += 1
-        self.deliver(f"crew.tasks.{queue}", properties, body, self.tag, self.channel, redelivered)
-        return self.tag
-
-    def sent(self) -> list[tuple[str, Any]]:
-        """What the worker sent since the last time: values or kinds of errors, and what it settled."""
-        return [self.told(sent) for sent in self.peer.read()]
-
-    def told(self, sent: Sent) -> tuple[str, Any]:
-        """One method of the worker, as short as can be."""
-        if sent.name == "basic.publish":
-            answer = answer_from(sent.properties or {}, sent.body or b"")
-            value = CODEC.decode(answer.body, answer.content_type, answer.content_encoding)
-            return "reply", answer.error or value
-        if sent.name == "basic.nack":
-            return ("hand back" if sent.fields["requeue"] else "reject"), sent.fields["delivery_tag"]
-        if sent.name == "basic.ack":
-            return "ack", sent.fields["delivery_tag"]
-        return sent.name, sent.fields.get("queue") or sent.fields.get("consumer_tag")
-
-    def hanging(self, task_id: str = "hang", **options: Any) -> Any:
-        """An async task that waits for ``self.waiting``."""
-        self.waiting: Deferred[Any] = Deferred()
-
-        @Task(task_id, **options)
-        async def hang(req: Any) -> Any:
-            return await self.waiting
-
-        return hang
+from tests.amqp.peer import Sent
+from tests.roles import URL
+from tests.workers import WorkerTestCase, echo
 
 
 class StartTests(WorkerTestCase):
@@ -618,6 +496,18 @@ class ConnectionTests(WorkerTestCase):
         self.threads.step_all()
         self.assertEqual(self.worker.status().processed, 2)
 
+    def test_what_was_held_on_a_lost_connection_saturates_no_other(self) -> None:
+        """The broker has it back: nothing waits here any more."""
+        self.start()
+        for number in range(4):
+            self.call("echo", number)
+        self.peer.lose()
+        self.advance(1)
+        self.accept()
+        self.peer.unread = []
+        self.advance(30)
+        self.assertEqual(self.sent(), [])
+
     def test_a_blocked_reply_waits_with_its_ack(self) -> None:
         """However long the alarm; both go out when it is over."""
         self.start()
@@ -692,6 +582,7 @@ class StopTests(WorkerTestCase):
         self.successResultOf(stopped)
         self.assertEqual(peer.names(), [*["basic.cancel"] * 3, "connection.close"])
         self.assertTrue(peer.lost)
+        self.assertFalse(self.worker.running)
 
     def test_what_is_not_started_is_handed_back(self) -> None:
         """At once; what runs may end, is answered, and its reply confirmed."""
@@ -707,6 +598,7 @@ class StopTests(WorkerTestCase):
         self.confirm(self.channel, 2, multiple=True)
         peer.settle()
         self.successResultOf(stopped)
+        self.assertEqual(self.worker.status().unfinished, 0)
 
     def test_what_still_comes_is_handed_back(self) -> None:
         """The broker sent it before it heard."""
@@ -727,6 +619,7 @@ class StopTests(WorkerTestCase):
         self.advance(0.5)
         peer.settle()
         self.successResultOf(stopped)
+        self.assertEqual(self.worker.status().unfinished, 1)
         self.threads.step_all()
         self.assertNotIn("basic.publish", peer.names())
 

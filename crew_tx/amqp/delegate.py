@@ -77,6 +77,8 @@ class TwistedDelegate(_TwistedDelegate):
 
     def connection_tune(self, ch: AMQChannel, msg: Message) -> None:
         client = self.client
+        if client.logged_in:
+            raise ProtocolError("the broker sent connection.tune twice", reply_code=503)
         frame_max = smaller_limit(client.frame_max, msg.frame_max or 0)
         if frame_max < FRAME_MIN_SIZE:
             client.fail(

@@ -7,8 +7,14 @@ from urllib.parse import urlsplit
 
 from OpenSSL import crypto
 from twisted.internet import ssl
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -27,10 +33,19 @@ def client_endpoint(reactor: Any, url: BrokerURL, timeout: float = CONNECT_TIMEO
 
     :raises ConfigurationError: if a certificate file can't be used.
     """
-    endpoint = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+    endpoint = _clear_text(reactor, url.host, url.port, timeout)
     if url.tls is None:
         return endpoint
     return wrapClientTLS(_tls_options(url.host, url.tls), endpoint)
+
+
+def _clear_text(reactor: Any, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
+    """An address needs no resolver."""
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout=timeout)
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout=timeout)
+    return HostnameEndpoint(reactor, host, port, timeout=timeout)
 
 
 def _tls_options(host: str, tls: TLS) -> Any:

@@ -63,6 +63,7 @@ class Link:
         self.disconnecting = False
         self.aborted = False
         self.producer: Any = None
+        self.no_delay = False
 
     @property
     def ended(self) -> bool:
@@ -86,6 +87,9 @@ class Link:
 
     def abortConnection(self) -> None:
         self.aborted = self.disconnecting = True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         self.producer = producer

@@ -55,7 +55,8 @@ class MethodsTests(ChannelTestCase):
         self.assertIsNone(self.successResultOf(self.channel.queue_delete(queue="q", nowait=True)))
 
     def test_a_message_can_be_fetched(self) -> None:
-        """Its answer has content; where there is none, it says so."""
+        """Its answer has content, which is no returned message; where there is none, it says so."""
+        self.channel.on_return = self.fail
         got = self.channel.basic_get(queue="q")
         self.peer.send_content(1, "basic.get-ok", b"body", PROPERTIES, message_count=4)
         message = self.successResultOf(got)
@@ -106,11 +107,15 @@ class MethodsTests(ChannelTestCase):
         self.peer.lose()
 
     def test_a_method_longer_than_a_frame_is_an_error(self) -> None:
-        """The broker would end the connection."""
+        """The broker would end the connection; one that fills a frame goes."""
         self.peer.link.take()
-        declared = self.channel.queue_declare(queue="q", arguments={"k": "x" * 131_072})
+        self.channel.queue_declare(arguments={"k": ""}, nowait=True)
+        room = 131_072 - len(self.peer.link.take())
+        declared = self.channel.queue_declare(arguments={"k": "x" * (room + 1)}, nowait=True)
         self.failureResultOf(declared, EncodeError)
         self.assertEqual(self.peer.link.writes, [])
+        self.channel.queue_declare(arguments={"k": "x" * room}, nowait=True)
+        self.assertEqual(len(self.peer.link.take()), 131_072)
 
 
 class PublishingTests(ChannelTestCase):
@@ -186,6 +191,7 @@ class PublishingTests(ChannelTestCase):
         fields = {"reply_code": 312, "reply_text": "NO_ROUTE", "exchange": "x", "routing_key": "k"}
         self.peer.send_content(1, "basic.return", b"body", {"message_id": "1"}, **fields)
         self.assertEqual(returned, [Returned(312, "NO_ROUTE", "x", "k", {"message_id": "1"}, b"body")])
+        self.assertEqual(self.peer.client.basic_return_queue.pending, [])
 
     def test_returned_messages_can_be_fetched_txamqps_way(self) -> None:
         """From the client's queue."""
@@ -217,6 +223,7 @@ class ConsumingTests(ChannelTestCase):
         fields = {"delivery_tag": 7, "redelivered": True, "exchange": "x", "routing_key": "k"}
         self.peer.send_content(1, "basic.deliver", b"body", PROPERTIES, consumer_tag=tag, **fields)
         self.assertEqual(self.delivered, [Delivery(tag, 7, True, "x", "k", PROPERTIES, b"body")])
+        self.assertEqual(self.channel.consumer_queue(tag).pending, [])
 
     def test_what_it_asks_for_is_what_it_is_told(self) -> None:
         """Flags and arguments."""
@@ -288,6 +295,7 @@ class ConsumingTests(ChannelTestCase):
         ended = self.channel.cancel(tag)
         self.peer.feed(self.deliver(b"still", tag))
         self.assertIsNone(self.answered(self.peer, ended))
+        self.peer.feed(self.deliver(b"too late", tag))
         self.assertEqual((self.bodies, self.ended), ([b"still"], []))
 
     def test_a_queue_that_is_not_there_is_an_error(self) -> None:
@@ -318,7 +326,7 @@ class ConsumerQueueTests(ChannelTestCase):
 
     def consume(self, tag: str = "tag", **more: Any) -> Any:
         self.answered(self.peer, self.channel.basic_consume(queue="q", consumer_tag=tag, **more))
-        return self.channel.consumer_queue(tag)
+        return self.successResultOf(self.peer.client.queue(tag))
 
     def test_messages_wait_until_they_are_fetched(self) -> None:
         """In their order."""
@@ -352,6 +360,15 @@ class ConsumerQueueTests(ChannelTestCase):
     def test_a_consumer_without_an_answer_ends_with_its_channel(self) -> None:
         """It was sent with ``nowait``."""
         waiting = self.consume(nowait=True).get()
+        self.peer.send(1, "channel.close", reply_code=404)
+        self.failureResultOf(waiting, QueueClosed)
+
+    def test_a_consumer_whose_tag_the_broker_made_ends_with_its_channel(self) -> None:
+        """As any other."""
+        consuming = self.channel.basic_consume(queue="q")
+        tag = self.answered(self.peer, consuming).consumer_tag
+        waiting = self.successResultOf(self.peer.client.queue(tag)).get()
+        self.assertFalse(self.channel.has_queue(""))
         self.peer.send(1, "channel.close", reply_code=404)
         self.failureResultOf(waiting, QueueClosed)
 
@@ -406,6 +423,13 @@ class EndTests(ChannelTestCase):
         again = Deferred.fromCoroutine(self.peer.client.open_channel())
         self.assertEqual(self.answered(self.peer, again).id, 1)
 
+    def test_a_channel_that_waits_for_that_answer_ends_once(self) -> None:
+        """Though the connection is lost before it comes."""
+        self.channel.channel_close().addErrback(lambda _: None)
+        self.peer.send(1, "channel.close", reply_code=406)
+        self.peer.lose()
+        self.assertEqual(len(self.reasons), 1)
+
     def test_the_loss_of_the_connection_ends_it(self) -> None:
         """Once."""
         self.peer.lose()
@@ -445,6 +469,11 @@ class OrderTests(ChannelTestCase):
         """Also an answer."""
         method = packed(1, "basic.deliver", consumer_tag="tag")
         self.assertEqual(self.code_at_the_end(method + packed(1, "queue.declare-ok")), 505)
+
+    def test_a_message_where_content_is_due_ends_the_connection(self) -> None:
+        """All of it in one read."""
+        method = packed(1, "basic.deliver", consumer_tag="tag")
+        self.assertEqual(self.code_at_the_end(method + self.deliver(b"x")), 505)
 
 
 def _frames(data: bytes) -> list[bytes]:

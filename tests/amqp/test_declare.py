@@ -77,7 +77,7 @@ class DeclarerTests(PeerTestCase):
         """What was being looked for."""
         self.peer.refuse("exchange.declare", 403, "ACCESS_REFUSED")
         error = self.fails(self.declarer.exchanges([EXCHANGE]), AccessRefusedError)
-        self.assertIn("exchange crew.tasks", str(error))
+        self.assertIn("looking for the exchange crew.tasks", str(error))
 
     def test_a_user_that_may_not_make_it_is_told(self) -> None:
         """It is missing, too."""
@@ -184,19 +184,20 @@ class DeclarerTests(PeerTestCase):
     def test_the_connection_may_end_at_any_step(self) -> None:
         """It is a lost connection, whatever was being done."""
         bindings = [Binding("q", "x", "a")]
-        steps: list[tuple[str, Any]] = [
-            ("channel.open", lambda declarer: declarer.topology()),
-            ("channel.open", lambda declarer: declarer.bind(bindings)),
-            ("exchange.declare", lambda declarer: declarer.topology()),
-            ("queue.declare", lambda declarer: declarer.queue(QUEUE)),
-            ("queue.declare", lambda declarer: declarer.existing_queue(QUEUE)),
-            ("queue.bind", lambda declarer: declarer.bind(bindings)),
-            ("channel.close", _declare_and_close),
+        steps: list[tuple[str, Any, str]] = [
+            ("channel.open", lambda declarer: declarer.topology(), "opening a channel"),
+            ("channel.open", lambda declarer: declarer.bind(bindings), "opening a channel"),
+            ("exchange.declare", lambda declarer: declarer.topology(), "looking for the exchange crew.dead"),
+            ("queue.declare", lambda declarer: declarer.queue(QUEUE), "declaring the queue"),
+            ("queue.declare", lambda declarer: declarer.existing_queue(QUEUE), "looking for the queue"),
+            ("queue.bind", lambda declarer: declarer.bind(bindings), "binding q to x"),
+            ("channel.close", _declare_and_close, "closing a channel"),
         ]
-        for step, work in steps:
+        for step, work, words in steps:
             self.peer = self.log_in()
             self.peer.lose_at(step)
             error = self.fails(work(Declarer(self.peer.client)), ConnectionLostError)
+            self.assertIn(words, str(error))
             self.assertIn("lost", str(error))
 
 

@@ -21,8 +21,10 @@ class LoggingInTests(PeerTestCase):
     """From the greeting to the open virtual host."""
 
     def test_a_connection_begins_with_the_version(self) -> None:
-        """AMQP 0-9-1."""
-        self.assertEqual(self.connect().link.take(), b"AMQP\x00\x00\x09\x01")
+        """AMQP 0-9-1; and small frames are not to be held back."""
+        peer = self.connect()
+        self.assertEqual(peer.link.take(), b"AMQP\x00\x00\x09\x01")
+        self.assertIs(peer.link.no_delay, True)
 
     def test_the_client_answers_each_step(self) -> None:
         """Start, tune, open."""
@@ -219,6 +221,10 @@ class ReadingTests(PeerTestCase):
         """It is none of the broker's."""
         self.assertEqual(self._code(packed(1, "queue.declare", queue="q")), 503)
         self.assertEqual(self._code(packed(0, "connection.start-ok")), 503)
+
+    def test_limits_that_come_again_end_the_connection(self) -> None:
+        """They were settled."""
+        self.assertEqual(self._code(packed(0, "connection.tune", frame_max=4096)), 503)
 
     def test_what_comes_before_a_bad_frame_counts(self) -> None:
         """In the same read."""

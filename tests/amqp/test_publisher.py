@@ -23,17 +23,20 @@ from tests.amqp.peer import NUMBERS, Peer, PeerTestCase, packed
 
 
 class Told(Publication):
-    """Writes down its fate: in one log with all others."""
+    """
+    Writes down its fate, in one log with all others.
 
-    def __init__(
-        self, log: list[Any], name: str, size: int = 1, then: Callable[[], object] | None = None
-    ) -> None:
+    :ivar then: what to do besides, by the fate's name.
+    """
+
+    def __init__(self, log: list[Any], name: str, size: int = 1) -> None:
         super().__init__("x", "k", encode_properties({"message_id": name}), b"x" * size, name)
         self.log = log
-        self.then = then
+        self.then: dict[str, Callable[[], object]] = {}
 
-    def _tell(self, *what: object) -> None:
-        self.log.append((self.message_id, *what))
+    def _tell(self, fate: str, *more: object) -> None:
+        self.log.append((self.message_id, fate, *more))
+        self.then.get(fate, int)()
 
     def written(self, channel: AMQChannel) -> None:
         self._tell("written")
@@ -45,14 +48,11 @@ class Told(Publication):
         self._tell("returned", returned.reply_code)
 
     def failed(self, error: CrewError) -> None:
-        self._tell(type(error), getattr(error, "maybe_sent", None))
-        if self.then is not None:
-            self.then()
+        self.error = error
+        self._tell("failed", type(error), getattr(error, "maybe_sent", None))
 
     def lost(self) -> None:
         self._tell("lost")
-        if self.then is not None:
-            self.then()
 
 
 class PublisherTestCase(PeerTestCase):
@@ -146,9 +146,12 @@ class ConfirmsTests(PublisherTestCase):
         self.publish("a", "b", "c")
         self.told()
         self.confirm(2, name="basic.nack")
-        self.assertEqual(self.told(), [("b", PublishNackedError, None)])
+        self.assertEqual(self.told(), [("b", "failed", PublishNackedError, None)])
         self.confirm(3, multiple=True, name="basic.nack")
-        self.assertEqual(self.told(), [("a", PublishNackedError, None), ("c", PublishNackedError, None)])
+        self.assertEqual(
+            self.told(),
+            [("a", "failed", PublishNackedError, None), ("c", "failed", PublishNackedError, None)],
+        )
 
     def test_a_returned_message_is_found_by_its_id(self) -> None:
         """The return has no number; the confirm follows it."""
@@ -173,8 +176,9 @@ class ConfirmsTests(PublisherTestCase):
         bad = Told(self.log, "bad")
         bad.properties = encode_properties({"headers": {"k": "x" * 140_000}})
         self.publisher.publish(bad)
+        self.assertEqual(self.publisher.unconfirmed, 0)
         self.publish("good")
-        self.assertEqual(self.told(), [("bad", EncodeError, None), ("good", "written")])
+        self.assertEqual(self.told(), [("bad", "failed", EncodeError, None), ("good", "written")])
         self.confirm(1)
         self.assertEqual(self.told(), [("good", "confirmed")])
 
@@ -195,17 +199,11 @@ class WindowTests(PublisherTestCase):
         self.assertEqual(self.sent(), ["e"])
 
     def test_nobody_overtakes_who_waits(self) -> None:
-        """Not even while a confirm is being told."""
-        self.publish("a", "b", "c", "d")
-        publication = Told(self.log, "late")
-        confirmed = self.channel.on_confirm
-        assert confirmed is not None
-
-        def confirm_and_publish(number: int, multiple: bool, acked: bool) -> None:
-            self.publisher.publish(publication)
-            confirmed(number, multiple, acked)
-
-        self.channel.on_confirm = confirm_and_publish
+        """Not even when there is room, since a confirm is just being told."""
+        publication = Told(self.log, "a")
+        publication.then["confirmed"] = lambda: self.publish("late")
+        self.publisher.publish(publication)
+        self.publish("b", "c", "d")
         self.sent()
         self.confirm(3, multiple=True)
         self.assertEqual(self.sent(), ["d", "late"])
@@ -226,9 +224,8 @@ class WindowTests(PublisherTestCase):
         self.publish("d", size=80)
         error = self.assertRaises(OutboxFullError, self.publish, "e", size=80)
         self.assertEqual((error.messages, error.size), (1, 80 + 2 + 1 + 1))
-        self.confirm(1)
-        self.publish("e", size=80)
-        self.assertEqual(self.publisher.waiting, 1)
+        self.publish("f", size=100 - 84 - 4)
+        self.assertEqual(self.publisher.waiting, 2)
 
     def test_who_waits_can_be_withdrawn(self) -> None:
         """It leaves room; one that was written stays."""
@@ -250,6 +247,15 @@ class WindowTests(PublisherTestCase):
         self.publisher.publish(publication)
         self.publisher.withdraw(publication)
         self.assertEqual(self.publisher.waiting, 0)
+
+    def test_one_that_waited_and_was_written_stays(self) -> None:
+        """It can't be taken back."""
+        self.publish("a", "b", "c")
+        publication = Told(self.log, "d")
+        self.publisher.publish(publication)
+        self.confirm(1)
+        self.publisher.withdraw(publication)
+        self.assertEqual((self.sent(), self.publisher.unconfirmed), (["a", "b", "c", "d"], 3))
 
 
 class FlowTests(PublisherTestCase):
@@ -327,10 +333,19 @@ class LossTests(PublisherTestCase):
         self.peer.send(1, "channel.close", reply_code=404)
         self.assertEqual(self.told(), [("a", "lost")])
 
+    def test_what_was_lost_is_not_returned(self) -> None:
+        """Whatever the next connection says of its id."""
+        self.publish("a")
+        self.peer.lose()
+        self.attach()
+        self.told()
+        self.peer.send_content(1, "basic.return", b"x", {"message_id": "a"}, reply_code=312)
+        self.assertEqual(self.told(), [])
+
     def test_what_was_lost_may_be_published_again(self) -> None:
         """By its owner, when it hears of the loss: it goes out on the next connection, first."""
         publication = Told(self.log, "a")
-        publication.then = lambda: self.publisher.publish(publication)
+        publication.then["lost"] = lambda: self.publisher.publish(publication)
         self.publisher.publish(publication)
         self.peer.lose()
         self.publish("b")
@@ -382,20 +397,26 @@ class TimeTests(PublisherTestCase):
             self.clock.advance(0.25)
 
     def test_what_is_not_confirmed_in_time_fails(self) -> None:
-        """It may have arrived; it is told once."""
-        self.publish("a")
+        """It may have arrived; it is told once, when the time is over."""
+        publication = Told(self.log, "a")
+        self.publisher.publish(publication)
         self.told()
         self.pass_time(9.75)
         self.assertEqual(self.told(), [])
+        self.pass_time(0.25)
+        self.assertIn("did not confirm the message within 10 s", str(publication.error))
         self.pass_time(30)
-        self.assertEqual(self.told(), [("a", PublishTimeoutError, True)])
+        self.assertEqual(self.told(), [("a", "failed", PublishTimeoutError, True)])
 
     def test_what_cannot_be_written_in_time_fails(self) -> None:
         """It was surely not sent."""
-        self.publish("a", "b", "c")
+        publication = Told(self.log, "c")
+        self.publish("a", "b")
+        self.publisher.publish(publication)
         self.told()
-        self.pass_time(10.5)
-        expected = [("c", PublishTimeoutError, False), ("a", PublishTimeoutError, True)]
+        self.pass_time(10)
+        self.assertIn("did not take the message within 10 s", str(publication.error))
+        expected = [("c", "failed", PublishTimeoutError, False), ("a", "failed", PublishTimeoutError, True)]
         self.assertEqual(self.told()[:2], expected)
         self.assertEqual(self.publisher.waiting, 0)
 
@@ -414,7 +435,7 @@ class TimeTests(PublisherTestCase):
         self.publish("b")
         self.told()
         self.pass_time(11)
-        expected = [("b", BrokerBlockedError, False), ("a", BrokerBlockedError, True)]
+        expected = [("b", "failed", BrokerBlockedError, False), ("a", "failed", BrokerBlockedError, True)]
         self.assertEqual(self.told(), expected)
 
     def test_a_missing_connection_is_the_reason_that_is_given(self) -> None:
@@ -422,7 +443,7 @@ class TimeTests(PublisherTestCase):
         self.peer.lose()
         self.publish("a")
         self.pass_time(11)
-        self.assertEqual(self.told(), [("a", ConnectionLostError, False)])
+        self.assertEqual(self.told(), [("a", "failed", ConnectionLostError, False)])
 
     def test_what_was_sent_once_may_have_arrived(self) -> None:
         """Though it waits for another connection now."""
@@ -432,7 +453,7 @@ class TimeTests(PublisherTestCase):
         self.publisher.publish(publication)
         self.told()
         self.pass_time(11)
-        self.assertEqual(self.told(), [("a", ConnectionLostError, True)])
+        self.assertEqual(self.told(), [("a", "failed", ConnectionLostError, True)])
 
     def test_time_counts_anew_when_it_is_published_again(self) -> None:
         """And so does being late."""
@@ -446,7 +467,7 @@ class TimeTests(PublisherTestCase):
         self.pass_time(9)
         self.assertEqual(self.told(), [])
         self.pass_time(2)
-        self.assertEqual(self.told(), [("a", PublishTimeoutError, True)])
+        self.assertEqual(self.told(), [("a", "failed", PublishTimeoutError, True)])
 
     def test_one_delayed_call_serves_all(self) -> None:
         """None where nothing is on its way."""
@@ -461,11 +482,12 @@ class TimeTests(PublisherTestCase):
 
     def test_one_delayed_call_serves_those_that_try_again(self) -> None:
         """Whoever publishes as soon as it failed starts no second one."""
-        publication = Told(self.log, "a", then=lambda: self.publish("again"))
+        publication = Told(self.log, "a")
+        publication.then["failed"] = lambda: self.publish("again")
         self.peer.lose()
         self.publisher.publish(publication)
         self.pass_time(11)
-        self.assertEqual(self.told(), [("a", ConnectionLostError, False)])
+        self.assertEqual(self.told(), [("a", "failed", ConnectionLostError, False)])
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
 
 
@@ -479,7 +501,7 @@ class StopTests(PublisherTestCase):
         self.publish("a", "b")
         self.told()
         self.publisher.stop(ClientStoppedError("over"))
-        expected = [("a", ClientStoppedError, None), ("b", ClientStoppedError, None)]
+        expected = [("a", "failed", ClientStoppedError, None), ("b", "failed", ClientStoppedError, None)]
         self.assertEqual(self.told(), expected)
         self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -489,18 +511,21 @@ class StopTests(PublisherTestCase):
         self.publish("a")
         self.publisher.stop(ClientStoppedError("over"))
         self.told()
+        self.peer.send_content(1, "basic.return", b"x", {"message_id": "a"}, reply_code=312)
         self.confirm(1)
         self.peer.lose()
         self.assertEqual(self.told(), [])
 
     def test_what_is_published_when_it_stops_is_not_forgotten(self) -> None:
         """It waits as anything without a connection does, and fails in its time."""
-        self.publisher.publish(Told(self.log, "a", then=lambda: self.publish("again")))
+        publication = Told(self.log, "a")
+        publication.then["failed"] = lambda: self.publish("again")
+        self.publisher.publish(publication)
         self.publisher.stop(ClientStoppedError("over"))
         self.told()
         self.assertEqual(self.publisher.waiting, 1)
         self.clock.pump([1] * 40)
-        self.assertEqual(self.told(), [("again", ConnectionLostError, False)])
+        self.assertEqual(self.told(), [("again", "failed", ConnectionLostError, False)])
 
     def test_a_stopped_publisher_does_not_write(self) -> None:
         """Whatever the connection says."""

@@ -70,6 +70,17 @@ class IntakeTests(SynchronousTestCase):
         taken.ack()
         self.assertEqual(self.channel.take(), [("ack", 7, False)])
 
+    def test_acks_of_one_moment_leave_together(self) -> None:
+        """As few as can be, at its end."""
+        self.begun()
+        for tag in (1, 2, 3):
+            self.channel.consumers[f"tag.{_A}"][0](delivery({}, tag=tag))
+        with self.intake.together():
+            for _, taken in self.received:
+                taken.ack()
+            self.assertEqual(self.channel.take(), [])
+        self.assertEqual(self.channel.take(), [("ack", 3, True)])
+
     def test_it_ends_all_consumers_together(self) -> None:
         """It has ended when the broker has answered for each."""
         self.begun()

@@ -1,0 +1,75 @@
+"""What calls to one task have in common: by template or not, the bytes are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.publisher import LONGEST_PROPERTIES
+from crew_tx.codec import Encoded
+from crew_tx.errors import EncodeError, InvalidArgumentError
+from crew_tx.message import Call, call_properties
+from crew_tx.rpc.options import CallOptions
+from crew_tx.rpc.plan import CallPlan
+
+_CBOR = Encoded(b"body", "application/cbor", None)
+
+
+class CallPlanTests(SynchronousTestCase):
+    """Calls."""
+
+    def plan(self, task_id: str = "sum", reply_to: str | None = "client-1", **options: Any) -> CallPlan:
+        """A plan of calls with these options."""
+        return CallPlan(task_id, CallOptions(**options), reply_to)
+
+    def test_options_are_what_the_message_says(self) -> None:
+        """Seconds in whole milliseconds, never fewer; the timeout falls back to the expiration."""
+        for options, fields in (
+            ({}, {}),
+            ({"priority": 255}, {"priority": 255}),
+            ({"expiration": 1.5}, {"expiration": 1500, "timeout": 1500}),
+            ({"expiration": 0.0011}, {"expiration": 2, "timeout": 2}),
+            ({"timeout": 0.0011}, {"timeout": 2}),
+            ({"persistent": False}, {"persistent": False}),
+            ({"headers": {"colour": "red"}}, {"headers": {"colour": "red"}}),
+        ):
+            call = Call("sum", "c1", b"", "application/cbor", reply_to="client-1", timestamp=5)
+            call = call._replace(**fields)  # type: ignore[arg-type]
+            made = self.plan(**options).properties(_CBOR, "c1", 5)
+            self.assertEqual(made, encode_properties(call_properties(call)), options)
+
+    def test_one_way_calls_have_no_reply_to(self) -> None:
+        """Nor CC."""
+        made = self.plan(reply_to=None).properties(_CBOR, "c1", 5)
+        call = Call("sum", "c1", b"", "application/cbor", timestamp=5)
+        self.assertEqual(made, encode_properties(call_properties(call)))
+
+    def test_one_plan_serves_for_many_calls(self) -> None:
+        """Of other ids, times, content types and encodings; in whatever order."""
+        plan = self.plan()
+        kinds = [("application/cbor", None), ("application/json", None), ("application/cbor", "gzip")]
+        for number, (content_type, content_encoding) in enumerate(kinds * 2):
+            made = plan.properties(Encoded(b"", content_type, content_encoding), f"c{number}", number)
+            call = Call(
+                "sum", f"c{number}", b"", content_type, content_encoding, "client-1", timestamp=number
+            )
+            self.assertEqual(made, encode_properties(call_properties(call)))
+
+    def test_wrong_arguments_are_refused_when_it_is_made(self) -> None:
+        """The task's id, and each option."""
+        with self.assertRaisesRegex(InvalidArgumentError, "task id"):
+            self.plan("@sum")
+        with self.assertRaisesRegex(InvalidArgumentError, "priority"):
+            self.plan(priority=256)
+
+    def test_headers_that_cannot_be_sent_are_refused(self) -> None:
+        """Too large, for which the broker would close the connection, or of a type that AMQP doesn't have."""
+        for headers, words in (
+            ({"large": "x" * LONGEST_PROPERTIES}, "65536"),
+            ({"colour": object()}, "colour"),
+        ):
+            with self.assertRaisesRegex(EncodeError, words):
+                self.plan(headers=headers).properties(_CBOR, "c1", 5)
+        self.plan(headers={"large": "x" * (LONGEST_PROPERTIES - 1000)}).properties(_CBOR, "c1", 5)
