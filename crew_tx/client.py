@@ -100,6 +100,7 @@ class Client(Service):
             check_name("client", name)
         self._reactor = reactor
         self._unique = uuid4().hex
+        self._closing: list[Deferred[None]] = []
         self._calls = 0
         self._ids = 0
         self.client_id = f"{name or 'client'}-{self._unique}"
@@ -147,7 +148,7 @@ class Client(Service):
 
         :returns: a Deferred that fires when it is done; it doesn't fail.
         """
-        return self.stopService() if self.running else succeed(None)
+        return self.stopService() if self.running or self._closing else succeed(None)
 
     def startService(self) -> None:
         super().startService()
@@ -155,17 +156,31 @@ class Client(Service):
         self._connection.startService()
 
     def stopService(self) -> Deferred[None]:
+        """A Deferred that fires when the client is closed; a second call waits for the first one's end."""
+        done: Deferred[None] = Deferred()
+        self._closing.append(done)
+        if len(self._closing) == 1:
+            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
+        return done
+
+    def _stopped(self, result: object) -> object:
+        closing, self._closing = self._closing, []
+        for done in closing:
+            done.callback(None)
+        return result
+
+    async def _stop(self) -> None:
         super().stopService()
         stopped = ClientStoppedError("the client was stopped")
         self._pending.stop(stopped)
         self._publisher.stop(stopped)
-        return Deferred.fromCoroutine(self._close())
+        await self._close()
 
     def status(self) -> ClientStatus:
         """A snapshot of what the client does."""
         return ClientStatus(
             client_id=self.client_id,
-            connected=self._connection.client is not None,
+            connected=self._connection.is_ready,
             blocked=self._publisher.blocked,
             broker=self._connection.broker,
             pending=len(self._pending),
@@ -286,7 +301,7 @@ class Client(Service):
             plan = CallPlan(task_id, options, None)
         except CrewError:
             return fail()
-        message = Sent(task_id, options.call_id or self._new_id())
+        message = Sent(task_id, options.call_id or self._new_id(), self._publisher.withdraw)
         self._encode(data, options).addCallbacks(
             lambda encoded: self._publish_sent(message, encoded, plan),
             lambda failure: message.failed(failure.value),

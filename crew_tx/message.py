@@ -270,6 +270,12 @@ def dead_letter_from(properties: Properties) -> DeadLetter:
     )
 
 
+def delivery_count(properties: Properties) -> int:
+    """How often a quorum queue delivered it before; 0 from a classic queue, which doesn't count."""
+    count = (properties.get("headers") or {}).get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0
+
+
 def probe_properties(call_id: str) -> Properties:
     """Properties of a question whether any worker of a task is there."""
     return {"type": PROBE, "message_id": call_id, "delivery_mode": _TRANSIENT, "app_id": APP_ID}

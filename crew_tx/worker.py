@@ -21,6 +21,7 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.declare import Declarer
@@ -45,7 +46,6 @@ from crew_tx.rpc.prefetch import Prefetch
 from crew_tx.status import WorkerStatus
 from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
 from crew_tx.tasks.context import Settings, context
-from crew_tx.tasks.execution import error_answer
 from crew_tx.tasks.interfaces import CreateThreads
 from crew_tx.tasks.pool import ThreadPool
 from crew_tx.tasks.registry import Registry, Service, Task, TaskDefinition
@@ -53,6 +53,7 @@ from crew_tx.tasks.runner import TaskRunner
 from crew_tx.tasks.saturation import Saturation
 from crew_tx.tasks.threads import start_threads_factory
 from crew_tx.topology import (
+    DELIVERY_LIMIT,
     QueueType,
     check_name,
     check_queue_type,
@@ -130,10 +131,12 @@ class Worker(service.Service):
         self._intake: Intake | None = None
         self._draining = False
         self._unfinished = 0
+        self._is_beginning = False
+        self._begins_again = False
         self._saturation = Saturation(reactor, self._saturated)
         self._started = 0.0
         self._publisher = Publisher(reactor)
-        self._answers = Answers(reactor, self._publisher)
+        self._answers = Answers(reactor, self._publisher, self._unsendable)
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._pool = ThreadPool(
             reactor,
@@ -192,7 +195,7 @@ class Worker(service.Service):
             host=socket.gethostname(),
             pid=os.getpid(),
             tasks=tuple(self._registry.task_ids),
-            connected=self._connection.client is not None,
+            connected=self._connection.is_ready,
             broker=self._connection.broker,
             pool=self._pool.status(),
             processed=runner.processed,
@@ -217,9 +220,16 @@ class Worker(service.Service):
         await self._listen(channel)
         await channel.confirm_select()
         self._publisher.attach(channel)
-        self._intake = Intake(channel, list(queues), self._received, self._queue_gone)
+        self._intake = intake = Intake(channel, list(queues), self._received, self._queue_gone)
         if not self._draining:
-            await self._intake.begin(self._prefetch.count)
+            self._is_beginning = True
+            try:
+                await intake.begin(self._prefetch.count)
+            except BaseException:
+                # What came already has tags that are dead.
+                self._let_go()
+                raise
+            self._begun(None, intake)
         self.log.info(
             "worker {worker} answers {tasks} from {broker}",
             worker=self.worker_id,
@@ -250,7 +260,11 @@ class Worker(service.Service):
 
     def _lost(self, reason: CrewError) -> None:
         """What was not started comes again, to whichever worker; what runs goes on, and its reply is kept."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._intake = None
+        self._is_beginning = self._begins_again = False
         self._runner.hand_back()
 
     def _queue_gone(self) -> None:
@@ -281,16 +295,19 @@ class Worker(service.Service):
         try:
             self._answers.send(answer, call.reply_to, taken)
         except EncodeError as error:
-            text = f"the reply can't be sent: {error}"
-            answer = error_answer(
-                call, self._codec, "raised", "crew_tx.errors.EncodeError", text, worker_id=self.worker_id
-            )
-            self._answers.send(answer, call.reply_to, taken)
+            self._answers.send(self._unsendable(answer, error), call.reply_to, taken)
         if call.reply_to is not None:
             attempt.move(REPLIED)
         attempt.move(SETTLED)
         if self._prefetch.ran(answer.elapsed):
             self._let_come_as_many()
+
+    def _unsendable(self, answer: Answer, error: CrewError) -> Answer:
+        """What is said in place of an answer that the wire or the broker doesn't take."""
+        text = f"the reply can't be sent: {error}"
+        body = {"type": f"crew_tx.errors.{type(error).__name__}", "message": text, "traceback": ""}
+        encoded = self._codec.encode_like(body, answer.content_type)
+        return Answer(answer.call_id, *encoded, "raised", self.worker_id, answer.elapsed, answer.persistent)
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -307,16 +324,24 @@ class Worker(service.Service):
     def _watch(self) -> None:
         self._saturation.watch(_SLOWED_AFTER if self._prefetch.raised else SATURATED_AFTER)
 
+    def _consuming_failed(self, failure: Failure, intake: Intake) -> None:
+        # Where the connection ended, the next one begins anew.
+        if not intake.channel.closed:
+            self.log.failure("consuming could not go on", failure)
+
     def _saturated(self) -> None:
         """Nothing was started for a while: let others have what waits here."""
         if not self._runner.held or self._intake is None or not self._intake.consuming:
             return
-        if self._prefetch.raised:
-            self._prefetch.lower()
-            self._let_come_as_many()
-            self._hand_back()
-        else:
-            self._intake.end().addCallback(lambda _: self._hand_back())
+        was_raised = self._prefetch.raised
+        self._prefetch.lower()
+        self._pool.ahead = 0
+        self._intake.end().addCallback(lambda _: self._share(consume=was_raised))
+
+    def _share(self, consume: bool) -> None:
+        self._hand_back(_may_go_back)
+        if consume:
+            self._consume_anew(resume=True)
 
     def _let_come_as_many(self) -> None:
         """What the broker sends ahead, the threads are given ahead as well."""
@@ -327,9 +352,20 @@ class Worker(service.Service):
         intake = self._intake
         if intake is None or intake.channel.closed or self._draining or intake.consuming is resume:
             return
-        Deferred.fromCoroutine(intake.begin(self._prefetch.count)).addErrback(
-            lambda failure: self.log.failure("consuming could not go on", failure)
-        )
+        if self._is_beginning:
+            self._begins_again = True
+            return
+        self._is_beginning = True
+        begun = Deferred.fromCoroutine(intake.begin(self._prefetch.count))
+        begun.addErrback(self._consuming_failed, intake).addCallback(self._begun, intake)
+
+    def _begun(self, result: object, intake: Intake) -> None:
+        if intake is not self._intake:
+            return
+        self._is_beginning = False
+        if self._begins_again:
+            self._begins_again = False
+            self._consume_anew()
 
     @contextmanager
     def _together(self) -> Iterator[None]:
@@ -341,8 +377,8 @@ class Worker(service.Service):
         with client.corked(), intake.together():
             yield
 
-    def _hand_back(self) -> None:
-        for attempt in self._runner.hand_back():
+    def _hand_back(self, may_go: Callable[[Attempt], bool] = lambda attempt: True) -> None:
+        for attempt in self._runner.hand_back(may_go):
             taken: Any = attempt.delivery
             taken.hand_back()
 
@@ -387,6 +423,18 @@ def run(**settings: Any) -> None:
 def node_uuid() -> str:
     """What tells this machine from others, without naming it."""
     return str(UUID(int=getnode()))
+
+
+def _may_go_back(attempt: Attempt) -> bool:
+    """
+    Whether a call that was not begun can be handed back once more.
+
+    Quorum queues count that before RabbitMQ 4.3, and call a message poison in
+    the end: so it is not done by halves.
+    """
+    taken: Any = attempt.delivery
+    count: int = taken.deliveries
+    return count < DELIVERY_LIMIT // 2
 
 
 def _check_reply_headers(headers: Headers) -> None:

@@ -106,7 +106,13 @@ class Declarer:
         try:
             await declare(await self._scratch(), False)
         except Closed as error:
-            raise translated(error, f"declaring the {what}") from None
+            refused = translated(error, f"declaring the {what}")
+            if isinstance(refused, NotFoundError):
+                # It is there, on a node of a cluster that is down: that passes.
+                raise AMQPError(
+                    str(refused), reply_code=refused.reply_code, reply_text=refused.reply_text
+                ) from None
+            raise refused from None
         return True
 
 

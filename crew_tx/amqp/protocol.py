@@ -35,6 +35,8 @@ from crew_tx.errors import AMQPError, ConnectionLostError, ProtocolError
 FRAME_MAX = 131_072
 CHANNEL_MAX = 2047
 _KEPT_RETURNS = 1000
+#: Seconds that what is written has to leave in, once a connection is to end.
+LINGER = 3.0
 _CHANNEL_ERROR = 504
 
 CLIENT_PROPERTIES: dict[str, Any] = {
@@ -110,6 +112,8 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.disconnected = TwistedEvent()
         self.closed = False
         self.logged_in = False
+        self._linger: Any = None
+        self._ended = False
         self.mechanism: str | None = None
         self.response: Any = None
         self.locale = "en_US"
@@ -427,10 +431,21 @@ class AMQClient(txamqp.protocol.AMQClient):
         if hasattr(self.transport, "unregisterProducer"):
             # With one registered, a transport that is told to end may not.
             self.transport.unregisterProducer()
+        if self.transport is not None and not self._ended:
+            # A peer that does not read what is left would hold the connection for ever.
+            self._linger = self.clock.callLater(LINGER, self._abort)
         self.delegate.close(reason)
+
+    def _abort(self) -> None:
+        self._linger = None
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
         self._heartbeats.stop()
+        self._ended = True
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
         self.do_close(reason)
         self.disconnected.fire()
 

@@ -17,9 +17,11 @@ from collections import deque
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from txamqp.message import Message
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.errors import translated
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.errors import (
     BrokerBlockedError,
@@ -37,6 +39,7 @@ MAX_WAITING = 100_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 PUBLISH_TIMEOUT = 30.0
 _CHECK_EVERY = 0.5
+_PUBLISH = (60, 40)
 
 #: A header frame over frame_max closes the connection (501), so there is room to spare.
 LONGEST_PROPERTIES = 64 * 1024
@@ -56,6 +59,14 @@ def encode_message_properties(properties: Properties) -> bytes:
             f"at most {LONGEST_PROPERTIES} go: put what is large into the data"
         )
     return encoded
+
+
+def refused_publish(reason: object) -> CrewError | None:
+    """The broker's error, if what ended a channel was a basic.publish that it would not take."""
+    if isinstance(reason, Message) and reason.method.klass.name == "channel":
+        if (reason.class_id, reason.method_id) == _PUBLISH:
+            return translated(reason, "publishing")
+    return None
 
 
 class Publication:
@@ -128,6 +139,10 @@ class Publication:
     def lost(self) -> None:
         """The connection ended before the confirm came."""
 
+    def refused(self, error: CrewError) -> None:
+        """The broker ended the channel for this message, or for another that was out with it."""
+        self.lost()
+
 
 class Publisher:
     """
@@ -186,7 +201,7 @@ class Publisher:
         self._channel = channel
         channel.on_confirm = self._confirmed
         channel.on_return = self._returned
-        channel.on_closed = lambda reason: self._detached(channel)
+        channel.on_closed = lambda reason: self._detached(channel, reason)
         channel.client.on_flow = self._flow_changed
         self._flow_changed()
 
@@ -280,12 +295,16 @@ class Publisher:
 
     def _confirmed(self, number: int, multiple: bool, acked: bool) -> None:
         for publication in self._settled(number, multiple):
-            if acked:
-                publication.confirmed()
-            else:
-                publication.failed(
-                    PublishNackedError("the broker refused the message (basic.nack): its queue is full")
-                )
+            try:
+                if acked:
+                    publication.confirmed()
+                else:
+                    publication.failed(
+                        PublishNackedError("the broker refused the message (basic.nack): its queue is full")
+                    )
+            except Exception:
+                # It must not cost the others of this confirm theirs.
+                self.log.failure("a confirm could not be handled")
         if self._waiting:
             self._write_waiting()
 
@@ -302,7 +321,9 @@ class Publisher:
 
     def _unconfirmed_now(self, number: int) -> Publication:
         publication = self._unconfirmed.pop(number)
-        self._by_id.pop(publication.message_id, None)
+        # By now another message may have its id.
+        if self._by_id.get(publication.message_id) is publication:
+            del self._by_id[publication.message_id]
         return publication
 
     def _forget(self, number: int) -> Publication | None:
@@ -313,7 +334,7 @@ class Publisher:
         if publication is not None:
             publication.returned(returned)
 
-    def _detached(self, channel: AMQChannel) -> None:
+    def _detached(self, channel: AMQChannel, reason: object) -> None:
         if self._channel is not channel:
             return
         self._channel = None
@@ -321,8 +342,12 @@ class Publisher:
         lost = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         self._by_id.clear()
+        refused = refused_publish(reason)
         for publication in lost:
-            publication.lost()
+            if refused is None:
+                publication.lost()
+            else:
+                publication.refused(refused)
 
     def _clear(self) -> None:
         self._unconfirmed.clear()

@@ -146,6 +146,11 @@ class BrokerConnection(Service):
         """The broker in use, or tried last, for people."""
         return str(self._endpoint.current)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a connection, and it is not about to end."""
+        return self.client is not None and not self.client.closed
+
     def startService(self) -> None:
         super().startService()
         self.refusal = None
@@ -211,7 +216,8 @@ class BrokerConnection(Service):
         if failure.check(DeferredTimeoutError):
             failure = Failure(ConnectionLostError(f"not ready within {CONNECT_TIMEOUT:g} s"))
         error = translated(failure, self.broker)
-        if isinstance(error, FATAL):
+        # What came to us as a closed channel is not: its cause may be a message, or pass.
+        if isinstance(failure.value, FATAL):
             self._refused(error)
             return
         if str(error) != str(self.last_failure):

@@ -8,6 +8,7 @@ caller's queue is not there now, is sent again after 1, 5 and 30 seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,8 +18,14 @@ from twisted.logger import Logger
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.publisher import Publication, Publisher, encode_message_properties
-from crew_tx.errors import BrokerBlockedError, CrewError, PublishTimeoutError
-from crew_tx.message import Answer
+from crew_tx.errors import (
+    BrokerBlockedError,
+    CrewError,
+    EncodeError,
+    PublishNackedError,
+    PublishTimeoutError,
+)
+from crew_tx.message import Answer, Properties, delivery_count
 from crew_tx.rpc.encoding import encoded_answer
 from crew_tx.rpc.settlement import Settlements
 from crew_tx.timer import DeadlineTimer
@@ -28,6 +35,8 @@ RESEND_AFTER = (1.0, 5.0, 30.0)
 #: Returned replies that are kept to be sent again; the oldest give way.
 MAX_RETURNED = 1000
 _RETRY_AFTER = 1.0
+_MOST_REFUSALS = 2
+_GONE = "its queue is gone, or takes nothing"
 
 
 class TakenDelivery:
@@ -38,13 +47,25 @@ class TakenDelivery:
     settling it twice, for which the broker would close the channel.
     """
 
-    __slots__ = ("_settled", "_settlements", "channel", "tag")
+    __slots__ = ("_properties", "_settled", "_settlements", "channel", "tag")
 
-    def __init__(self, channel: AMQChannel, tag: int, settlements: Settlements | None = None) -> None:
+    def __init__(
+        self,
+        channel: AMQChannel,
+        tag: int,
+        settlements: Settlements | None = None,
+        properties: Properties | None = None,
+    ) -> None:
         self.channel = channel
         self.tag = tag
+        self._properties = properties
         self._settlements = settlements or channel
         self._settled = False
+
+    @property
+    def deliveries(self) -> int:
+        """How often it was delivered before, where its queue counts that."""
+        return delivery_count(self._properties or {})
 
     def ack(self) -> None:
         """It is answered."""
@@ -69,12 +90,15 @@ class TakenDelivery:
 class ReplyPublication(Publication):
     """One reply on its way."""
 
-    __slots__ = ("_answers", "_delivery", "resent", "was_returned")
+    __slots__ = ("_answers", "_delivery", "answer", "is_instead", "refusals", "resent", "was_returned")
 
     def __init__(self, answers: Answers, answer: Answer, reply_to: str, delivery: TakenDelivery) -> None:
         super().__init__(REPLIES, reply_to, encoded_answer(answer), answer.body, answer.call_id)
         self._answers = answers
         self._delivery = delivery
+        self.answer = answer
+        self.is_instead = False
+        self.refusals = 0
         self.resent = 0
         self.was_returned = False
 
@@ -94,19 +118,33 @@ class ReplyPublication(Publication):
     def lost(self) -> None:
         self._answers.publish(self)
 
+    def refused(self, error: CrewError) -> None:
+        self._answers.refused(self, error)
+
+    def say_instead(self, answer: Answer) -> None:
+        """Carry another answer to the same call."""
+        self.is_instead = True
+        self.answer = answer
+        self.properties = encoded_answer(answer)
+        self.body = answer.body
+
 
 class Answers:
     """
     Sends replies.
 
     :param clock: an ``IReactorTime``.
+    :param instead: makes an error's answer of an answer that can't be sent, and why.
     :ivar undeliverable: replies that were given up, since their callers' queues are gone.
     """
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, publisher: Publisher) -> None:
+    def __init__(
+        self, clock: IReactorTime, publisher: Publisher, instead: Callable[[Answer, CrewError], Answer]
+    ) -> None:
         self._publisher = publisher
+        self._instead = instead
         self._outstanding: set[ReplyPublication] = set()
         self._returned: dict[ReplyPublication, None] = {}
         self._resends: DeadlineTimer[ReplyPublication] = DeadlineTimer(clock, self.publish)
@@ -154,8 +192,33 @@ class Answers:
         """It was not taken; it stays ours unless a confirm may still come."""
         if isinstance(error, (PublishTimeoutError, BrokerBlockedError)) and error.maybe_sent:
             return
-        if reply in self._outstanding:
+        if reply not in self._outstanding:
+            return
+        if isinstance(error, EncodeError):
+            self._say_instead(reply, error)
+        elif isinstance(error, PublishNackedError):
+            self._resend_nacked(reply)
+        else:
             self._resends.set(reply, _RETRY_AFTER)
+
+    def refused(self, reply: ReplyPublication, error: CrewError) -> None:
+        """
+        The broker ended the channel for one of the replies that were out, perhaps this one.
+
+        Once it is sent again; the second time its caller is told why it can't come.
+        """
+        reply.refusals += 1
+        if reply.refusals < _MOST_REFUSALS:
+            self.publish(reply)
+        elif reply in self._outstanding:
+            self._say_instead(reply, error)
+
+    def _say_instead(self, reply: ReplyPublication, error: CrewError) -> None:
+        if reply.is_instead:
+            self._give_up(reply, str(error))
+            return
+        reply.say_instead(self._instead(reply.answer, error))
+        self.publish(reply)
 
     def when_settled(self) -> Deferred[None]:
         """A Deferred that fires when every reply is confirmed, or waits only for its caller to come back."""
@@ -173,20 +236,27 @@ class Answers:
 
     def _resend_later(self, reply: ReplyPublication) -> None:
         if reply.resent >= len(RESEND_AFTER):
-            self._give_up(reply)
+            self._give_up(reply, _GONE)
             return
         if len(self._returned) >= MAX_RETURNED:
-            self._give_up(next(iter(self._returned)))
+            self._give_up(next(iter(self._returned)), _GONE)
         self._returned[reply] = None
         self._resends.set(reply, RESEND_AFTER[reply.resent])
         reply.resent += 1
         self._tell_settled()
 
-    def _give_up(self, reply: ReplyPublication) -> None:
+    def _resend_nacked(self, reply: ReplyPublication) -> None:
+        if reply.resent >= len(RESEND_AFTER):
+            self._give_up(reply, _GONE)
+            return
+        self._resends.set(reply, RESEND_AFTER[reply.resent])
+        reply.resent += 1
+
+    def _give_up(self, reply: ReplyPublication, why: str) -> None:
         self.undeliverable += 1
         self._resends.clear(reply)
         self._returned.pop(reply, None)
-        self.log.warn("a reply was given up: its caller's queue is gone ({client})", client=reply.routing_key)
+        self.log.warn("a reply to {client} was given up: {why}", client=reply.routing_key, why=why)
         self._done(reply)
 
     def _done(self, reply: ReplyPublication) -> None:

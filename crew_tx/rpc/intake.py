@@ -9,6 +9,8 @@ from twisted.logger import Logger
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
+from crew_tx.amqp.errors import translated
+from crew_tx.errors import AccessRefusedError
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.settlement import Settlements
 from crew_tx.topology import task_queue_name
@@ -47,7 +49,8 @@ class Intake:
         Consume from every queue; consumers that are there give way to new ones.
 
         :param prefetch: how many unsettled calls the broker sends to each.
-        :raises txamqp.client.Closed: if the broker refuses.
+        :raises AccessRefusedError: if the user may not.
+        :raises txamqp.client.Closed: if the channel ends otherwise.
         """
         self.consuming = True
         old, self._tags = self._tags, []
@@ -55,13 +58,20 @@ class Intake:
         await self.channel.basic_qos(prefetch_count=prefetch)
         for queue in self._queues:
             name = task_queue_name(queue)
-            tag = await self.channel.consume(name, self._delivered, on_cancelled=self._gone)
+            tag = await self._consume(name)
             # Not before: end() may have begun another list meanwhile.
             self._tags.append(tag)
         for tag in old:
             await self.channel.cancel(tag)
         if not self.consuming:
             await self.end()
+
+    async def _consume(self, queue: str) -> str:
+        try:
+            return await self.channel.consume(queue, self._delivered, on_cancelled=self._gone)
+        except Exception as error:
+            refused = translated(error, f"consuming from {queue}")
+            raise (refused if isinstance(refused, AccessRefusedError) else error) from None
 
     def end(self) -> Deferred[None]:
         """Stop consuming: a Deferred that fires when no more deliveries will come."""
@@ -75,7 +85,7 @@ class Intake:
     def _delivered(self, delivery: Delivery) -> None:
         tag = delivery.delivery_tag
         self._settlements.taken(tag)
-        self._received(delivery, TakenDelivery(self.channel, tag, self._settlements))
+        self._received(delivery, TakenDelivery(self.channel, tag, self._settlements, delivery.properties))
 
     def _gone(self, tag: str) -> None:
         if tag in self._tags:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
@@ -9,7 +10,14 @@ from twisted.internet.defer import Deferred
 from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.publisher import Publication, Publisher
-from crew_tx.errors import ConnectionLostError, CrewError, NoWorkersError, UnroutableError
+from crew_tx.errors import (
+    BrokerBlockedError,
+    ConnectionLostError,
+    CrewError,
+    NoWorkersError,
+    PublishTimeoutError,
+    UnroutableError,
+)
 from crew_tx.message import probe_properties
 from crew_tx.rpc.pending import PendingCall, PendingCalls
 from crew_tx.topology import TASKS, WORKERS
@@ -19,14 +27,21 @@ class Sent(Publication):
     """
     A call that nobody answers.
 
+    :param withdraw: called with it when it is cancelled.
     :ivar deferred: fires when the broker has it.
     """
 
-    __slots__ = ("deferred",)
+    __slots__ = ("_withdraw", "deferred")
 
-    def __init__(self, task_id: str, message_id: str) -> None:
+    def __init__(
+        self, task_id: str, message_id: str, withdraw: Callable[[Publication], object] = lambda message: None
+    ) -> None:
         super().__init__(TASKS, task_id, b"", b"", message_id)
-        self.deferred: Deferred[None] = Deferred()
+        self._withdraw = withdraw
+        self.deferred: Deferred[None] = Deferred(self._cancelled)
+
+    def _cancelled(self, deferred: Deferred[None]) -> None:
+        self._withdraw(self)
 
     def confirmed(self) -> None:
         if not self.deferred.called:
@@ -77,6 +92,11 @@ class Probe(Publication):
             self.failed(error)
 
     def failed(self, error: CrewError) -> None:
+        if isinstance(error, BrokerBlockedError):
+            # However far the probe came, nothing of the call was written.
+            error = BrokerBlockedError(error.reason, maybe_sent=False)
+        elif isinstance(error, PublishTimeoutError):
+            error = PublishTimeoutError("the broker did not confirm the probe for a worker", maybe_sent=False)
         # Once it has ended, its id may be another call's.
         if self._call.deferred is not None:
             self._pending.fail(self._call.message_id, error)

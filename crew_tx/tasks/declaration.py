@@ -108,9 +108,12 @@ class Service:
         if isinstance(instance, type):
             raise ConfigurationError(f"the service {name!r} is given a class: make an instance of it")
         self.name = name
+        functions = dict(_methods_of(instance))
+        for method in functions:
+            check_task_id(f"{name}.{method}")
         self._methods = {
             method: _define(f"{name}.{method}", function, timeout, name, reactor)
-            for method, function in _methods_of(instance)
+            for method, function in functions.items()
         }
         if not self._methods:
             raise ConfigurationError(

@@ -149,18 +149,28 @@ class TaskRunner:
             assert definition is not None
             self._start(attempt, definition)
 
-    def hand_back(self) -> list[Attempt]:
-        """Let go of all that is not started."""
+    def hand_back(self, may_go: Callable[[Attempt], bool] = lambda attempt: True) -> list[Attempt]:
+        """
+        Let go of all that is not started.
+
+        :param may_go: whether to let go of one; those it says no to stay held.
+        """
         attempts = self._backlog.drain()
         for job in self._pool.recall():
             assert isinstance(job, Execution)
             del self._running[job.attempt]
             job.attempt.move(states.TAKEN)
             attempts.append(job.attempt)
-        for attempt in attempts:
+        kept = [attempt for attempt in attempts if not may_go(attempt)]
+        for attempt in kept:
+            definition = self._registry.get(attempt.call.task_id)
+            assert definition is not None
+            self._backlog.push(definition.queue, attempt.call.priority, attempt)
+        gone = [attempt for attempt in attempts if attempt not in kept]
+        for attempt in gone:
             self._limits.clear(attempt)
             attempt.move(states.RETURNED)
-        return attempts
+        return gone
 
     def when_ended(self) -> Deferred[None]:
         """A Deferred that fires when nothing runs that isn't answered."""

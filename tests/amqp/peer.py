@@ -56,10 +56,12 @@ class Link:
     producer is registered.
 
     :ivar writes: what each write had.
+    :ivar dropped: what was written after the end.
     """
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.dropped: list[bytes] = []
         self.disconnecting = False
         self.aborted = False
         self.producer: Any = None
@@ -76,8 +78,7 @@ class Link:
         return data
 
     def write(self, data: bytes) -> None:
-        if not self.ended:
-            self.writes.append(data)
+        (self.dropped if self.ended else self.writes).append(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))

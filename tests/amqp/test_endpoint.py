@@ -78,6 +78,7 @@ class ClearTextTests(SynchronousTestCase):
     def test_txamqps_endpoint_takes_a_url(self) -> None:
         """It logs in by AMQPLAIN where the URL doesn't say otherwise."""
         for uri, mechanism in (
+            ("amqp://me:pw@127.0.0.1", "AMQPLAIN"),
             ("amqp://auth_mechanism:pw@127.0.0.1/v?heartbeat=7", "AMQPLAIN"),
             ("amqp://auth_mechanism:pw@127.0.0.1/v?heartbeat=7&auth_mechanism=PLAIN", "PLAIN"),
         ):

@@ -131,6 +131,16 @@ class ConnectionTests(PeerTestCase):
         self.pass_time(10, frames.pack_heartbeat())
         self.assertEqual(self.peer.names(), ["heartbeat", "heartbeat"])
 
+    def test_what_is_written_takes_a_heartbeats_place(self) -> None:
+        """Whichever way it is written."""
+        channel = self.open_channel(self.peer)
+        for write in (lambda: channel.ack(1), lambda: channel.basic_ack(delivery_tag=1)):
+            self.pass_time(1, frames.pack_heartbeat())
+            write()
+            self.peer.read()
+            self.pass_time(4, frames.pack_heartbeat())
+            self.assertEqual(self.peer.names(), [])
+
     def test_the_brokers_heartbeats_keep_it_alive(self) -> None:
         """As any octet does."""
         self.pass_time(100, frames.pack_heartbeat())
@@ -154,6 +164,13 @@ class ConnectionTests(PeerTestCase):
         self.pass_time(20)
         self.assertTrue(peer.link.aborted)
 
+    def test_a_proposal_counts_at_once(self) -> None:
+        """The broker may be silent already."""
+        peer = self.connect()
+        peer.client.propose_heartbeat(7)
+        self.pass_time(14)
+        self.assertTrue(peer.link.aborted)
+
     def test_a_proposal_counts_for_the_next_handshake(self) -> None:
         """It replaces the one that the client was made with."""
         peer = self.connect(self.new_client(), heartbeat=60)
@@ -162,6 +179,9 @@ class ConnectionTests(PeerTestCase):
         self.assertEqual(peer.client.heartbeatInterval, 7)
 
     def test_the_end_leaves_no_delayed_call(self) -> None:
-        """Whoever ends it."""
+        """Whoever ends it; a peer that then does nothing more is not waited for longer than that."""
         self.peer.send(0, "connection.close", reply_code=320)
+        self.assertFalse(self.peer.link.aborted)
+        self.pass_time(3)
+        self.assertTrue(self.peer.link.aborted)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -48,9 +48,10 @@ class LoggingInTests(PeerTestCase):
         forms = {"PLAIN": "\0me\0pw", "EXTERNAL": "", "AMQPLAIN": amqplain.decode()}
         for mechanism, response in forms.items():
             peer = self.connect()
-            peer.client.authenticate("me", "pw", mechanism=mechanism).addErrback(lambda _: None)
+            peer.client.authenticate("me", "pw", mechanism, "de_DE").addErrback(lambda _: None)
             peer.greet(mechanisms="PLAIN AMQPLAIN EXTERNAL")
             fields = peer.one("connection.start-ok").fields
+            self.assertEqual(fields["locale"], "de_DE")
             self.assertEqual((fields["mechanism"], fields["response"]), (mechanism, response))
 
     def test_an_unknown_mechanism_is_an_error(self) -> None:
@@ -238,9 +239,11 @@ class ReadingTests(PeerTestCase):
         peer = self.log_in()
         confirms: list[int] = []
         self.open_channel(peer).on_confirm = lambda number, multiple, acked: confirms.append(number)
-        peer.feed(packed(0, "connection.close") + packed(1, "basic.ack", delivery_tag=1))
-        peer.feed(packed(1, "basic.ack", delivery_tag=2))
-        self.assertEqual(confirms, [])
+        with capturedLogs() as logs:
+            peer.feed(packed(0, "connection.close") + packed(1, "basic.ack", delivery_tag=1))
+            peer.feed(packed(1, "basic.ack", delivery_tag=2))
+        self.assertEqual((confirms, logs), ([], []))
+        self.assertEqual((peer.names(), peer.link.dropped), (["connection.close-ok"], []))
 
     def test_garbage_after_the_end_is_not_told_again(self) -> None:
         """One error is enough."""
@@ -328,6 +331,7 @@ class EndTests(PeerTestCase):
         self.peer.feed(packed(1, "channel.flow", active=True) + packed(0, "connection.close", reply_code=320))
         self.assertEqual(self.peer.names(), ["channel.flow-ok", "connection.close-ok"])
         self.assertTrue(self.peer.link.ended)
+        self.assertEqual(self.peer.link.dropped, [])
         self.assertTrue(channel.closed)
 
     def test_the_transport_ends_though_it_holds_bytes_back(self) -> None:
@@ -351,6 +355,23 @@ class EndTests(PeerTestCase):
         self.assertIsNone(self.successResultOf(closed))
         self.assertTrue(self.client.closed)
         self.assertTrue(self.peer.link.aborted)
+
+    def test_an_end_that_does_not_come_is_made(self) -> None:
+        """A broker that doesn't read what is left would hold the connection for ever."""
+        self.client.close()
+        self.clock.advance(2.9)
+        self.assertFalse(self.peer.link.aborted)
+        self.clock.advance(0.1)
+        self.assertTrue(self.peer.link.aborted)
+
+    def test_an_end_that_came_leaves_no_delayed_call(self) -> None:
+        """Whoever wanted it."""
+        self.client.close()
+        self.peer.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        lost = self.log_in()
+        lost.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_close_without_time_tells_nobody(self) -> None:
         """It is at once."""
@@ -400,9 +421,30 @@ class EndTests(PeerTestCase):
     def test_the_reason_is_kept(self) -> None:
         """The first one."""
         self.client.close()
+        self.client.close("another")
         self.assertIsInstance(self.client.reason, ConnectionDone)
         self.peer.lose(ConnectionLost())
         self.assertIsInstance(self.client.reason, ConnectionDone)
+
+    def test_a_close_may_have_a_reason(self) -> None:
+        """With time or without."""
+        self.client.close("a reason", within=3)
+        self.peer.settle()
+        self.assertEqual(self.client.reason, "a reason")
+
+    def test_a_client_that_was_never_connected_closes_at_once(self) -> None:
+        """However much time it is given."""
+        client = self.new_client()
+        self.successResultOf(client.close(within=3))
+        self.assertTrue(client.closed)
+
+    def test_its_end_is_known_before_its_requests_fail(self) -> None:
+        """Whoever reacts to that must not think that it goes on."""
+        known: list[bool] = []
+        declared = self.open_channel(self.peer).queue_declare(queue="q")
+        declared.addErrback(lambda _: known.append(self.client.closed))
+        self.client.close()
+        self.assertEqual(known, [True])
 
     def test_who_waits_for_the_end_hears_of_it(self) -> None:
         """When the transport has ended, no earlier."""

@@ -144,6 +144,7 @@ class ReadyTests(ConnectionTestCase):
         self.assertEqual(self.log, ["prepare"])
         self.assertNoResult(ready)
         self.assertIsNone(self.service.client)
+        self.assertTrue(self.service.running)
         preparing.callback(None)
         self.assertIs(self.successResultOf(ready), self.ready)
 
@@ -312,6 +313,22 @@ class FailedAttemptsTests(ConnectionTestCase):
         self.prepare = lambda client: None
         self.assert_goes_on("a mistake")
 
+    def test_a_channel_that_is_closed_in_a_preparation_is_no_refusal(self) -> None:
+        """Only what it raises of its own accord is."""
+
+        async def declare(client: AMQClient) -> None:
+            channel = await client.open_channel()
+            await channel.queue_declare(queue="q")
+
+        self.prepare = lambda client: Deferred.fromCoroutine(declare(client))
+        self.service.startService()
+        peer = self.accept()
+        peer.refuse("queue.declare", 406, "PRECONDITION_FAILED")
+        peer.greet()
+        peer.settle()
+        self.prepare = lambda client: None
+        self.assert_goes_on("PRECONDITION_FAILED")
+
     def test_a_limit_of_connections_is_no_refusal(self) -> None:
         """Ghosts of our own may hold them."""
         self.service.startService()
@@ -327,7 +344,7 @@ class FailedAttemptsTests(ConnectionTestCase):
         """Another one again; never with the password."""
         with capturedLogs() as logs:
             self.service.startService()
-            for _ in range(3):
+            for _ in range(4):
                 self.refuse()
                 self.wait()
             self.accept().lose()
@@ -363,10 +380,25 @@ class LossTests(ConnectionTestCase):
         self.serve()
         self.assertIsNotNone(self.service.client)
 
+    def test_a_connection_may_be_lost_as_soon_as_it_is_ready(self) -> None:
+        """While those who waited are being told."""
+        self.service.startService()
+        peer = self.accept()
+        self.service.when_ready().addCallback(lambda _: peer.lose())
+        peer.greet()
+        peer.settle()
+        self.assertEqual(self.log, ["prepare", ("lost", ConnectionLostError)])
+        self.wait()
+        self.serve()
+        self.assertIsNotNone(self.service.client)
+
     def test_nobody_gets_a_connection_that_is_ending(self) -> None:
         """From the broker's close to the transport's end."""
+        self.assertFalse(self.service.is_ready)
         peer = self.start()
+        self.assertTrue(self.service.is_ready)
         peer.send(0, "connection.close", reply_code=320)
+        self.assertFalse(self.service.is_ready)
         self.assertNoResult(self.service.when_ready().addErrback(lambda _: None))
 
     def test_a_channel_that_the_broker_closes_ends_the_connection(self) -> None:
@@ -448,13 +480,15 @@ class RefusalTests(ConnectionTestCase):
     """Where trying again would end the same way."""
 
     def refused(self, step: str, code: int, text: str) -> CrewError:
-        """It is told once, and it is over."""
+        """It is told once, and it is over; nobody reads that it goes on."""
         waiting = self.service.when_ready()
         self.service.startService()
         peer = self.accept()
         peer.refuse(step, code, text)
-        peer.greet()
-        peer.settle()
+        with capturedLogs() as logs:
+            peer.greet()
+            peer.settle()
+        self.assertEqual([event for event in logs if event["log_level"] == LogLevel.warn], [])
         error: CrewError = self.failureResultOf(waiting).value
         self.assert_is_over(error)
         return error
@@ -538,10 +572,13 @@ class StopTests(ConnectionTestCase):
     def assert_stops(self, peer: Peer | None = None) -> None:
         """At once, once the broker has answered; waiters hear of it, nothing is left, nothing is tried."""
         waiting = self.service.when_ready() if self.service.client is None else None
-        stopped = self.service.stopService()
-        if peer is not None:
-            peer.settle()
+        with capturedLogs() as logs:
+            stopped = self.service.stopService()
+            if peer is not None:
+                peer.settle()
         self.successResultOf(stopped)
+        self.assertEqual([event for event in logs if event["log_level"] == LogLevel.warn], [])
+        self.assertFalse(self.service.running)
         if waiting is not None:
             self.failureResultOf(waiting, ConnectionLostError)
         self.assertEqual(self.reactor.getDelayedCalls(), [])

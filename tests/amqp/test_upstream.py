@@ -210,6 +210,13 @@ class ChannelTests(PumpTestCase):
         expected = (0, "name", "direct", False, True, False, False, True, {"k": 1})
         self.assertEqual(frame.payload.args, expected)
 
+    def test_a_frame_that_comes_unasked_ends_the_connection(self) -> None:
+        """As it does from the wire."""
+        self.channel()
+        self.pump.pumpBody(1, b"x")
+        self.assertTrue(self.client.closed)
+        self.assertEqual(self.sent(0), ["close"])
+
     def test_a_returned_message_comes_into_the_clients_queue(self) -> None:
         """With its content."""
         self.channel()

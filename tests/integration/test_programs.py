@@ -132,8 +132,8 @@ class DrainTests(BrokerTestCase):
         while client.status().answers < 200:
             await deferLater(reactor, 0.01, lambda: None)
         workers[0].signal("TERM")
-        self.assertEqual(await workers[0].ends(), 0)
         self.assertLess(client.status().answers, 1000)
+        self.assertEqual(await workers[0].ends(), 0)
         self.assertEqual(await gatherResults(calls), list(range(1000)))
         marks = sorted(int(mark.split(".")[0]) for mark in os.listdir(folder))
         self.assertEqual(marks, list(range(1000)))

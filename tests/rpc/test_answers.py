@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from txamqp.message import Message
 
+from crew_tx.amqp import methods
+from crew_tx.amqp.spec import methods as spec_methods
 from crew_tx.errors import CrewError, EncodeError
 from crew_tx.message import Answer
 from crew_tx.rpc.answers import MAX_RETURNED, RESEND_AFTER, Answers, TakenDelivery, sendable_headers
 from tests.rpc.fakes import Channel, attached
+
+
+def _instead(answer: Answer, error: CrewError) -> Answer:
+    return Answer(answer.call_id, str(error).encode()[:20], "text/plain", error="raised")
+
 
 _ANSWER = Answer("c1", b"12", "application/cbor", worker="w", elapsed=0.5)
 _PUBLISHED = ("publish", "crew.replies", "client-1", b"12")
@@ -23,7 +32,7 @@ class AnswersTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.channel: Any = Channel()
         self.publisher = attached(self.clock, self.channel, publish_timeout=30.0, max_waiting=2)
-        self.answers = Answers(self.clock, self.publisher)
+        self.answers = Answers(self.clock, self.publisher, _instead)
         self.addCleanup(self._check_nothing_is_left)
 
     def _check_nothing_is_left(self) -> None:
@@ -86,8 +95,46 @@ class SendTests(AnswersTestCase):
         self.assertEqual((self.channel.take(), self.answers.unconfirmed), ([], 0))
 
 
+def refusal() -> Message:
+    """What ends a channel for a message that the broker does not take."""
+    text = "PRECONDITION_FAILED - message size 9 is larger than configured max size 8"
+    return Message(spec_methods()[methods.CHANNEL_CLOSE], (406, text, 60, 40))
+
+
 class TroubleTests(AnswersTestCase):
     """What is not taken is kept, and sent again."""
+
+    def test_a_reply_that_the_broker_refuses_is_replaced(self) -> None:
+        """Sent again once, then its caller is told why; should that be refused as well, it is given up."""
+        self.send(tag=7)
+        bodies = []
+        for _ in range(4):
+            bodies += [event[3] for event in self.channel.take() if event[0] == "publish"]
+            on_closed, self.channel.closed = self.channel.on_closed, True
+            self.channel = Channel()
+            on_closed(refusal())
+            self.publisher.attach(self.channel)
+        self.assertEqual(bodies, [b"12", b"12", b"publishing: the brok"])
+        self.assertEqual((self.answers.unconfirmed, self.answers.undeliverable), (0, 1))
+
+    def test_headers_that_a_small_frame_does_not_hold_are_told_instead(self) -> None:
+        """Nothing of such a reply was written."""
+        written, self.channel.publish = self.channel.publish, Mock(side_effect=EncodeError("too large"))
+        self.send(tag=7, headers={"large": "x" * 100})
+        self.assertEqual(self.answers.undeliverable, 1)
+        self.channel.publish = Mock(side_effect=[EncodeError("too large"), None])
+        self.send(tag=8, headers={"large": "x" * 100})
+        self.assertEqual(self.channel.publish.call_args.args[3], b"too large")
+        self.assertEqual(self.channel.take(), [("ack", 8, False)])
+        self.channel.publish = written
+
+    def test_a_reply_that_is_nacked_again_and_again_is_given_up(self) -> None:
+        """As one that is returned is: its caller's queue takes nothing."""
+        self.send()
+        for seconds in (*RESEND_AFTER, 60.0):
+            self.channel.confirm(acked=False)
+            self.advance(seconds)
+        self.assertEqual((self.answers.unconfirmed, self.answers.undeliverable), (0, 1))
 
     def test_a_blocked_reply_waits_with_its_ack(self) -> None:
         """Both go out when the alarm is over."""
