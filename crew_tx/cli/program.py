@@ -122,6 +122,8 @@ def _worker(reactor: Any, options: WorkerOptions, load: Load, ending: Ending) ->
         queue_type=settings["queue-type"],
         max_stuck=settings["max-stuck"],
         drain=settings["drain"],
+        max_message_size=settings["max-message-size"],
+        allow_pickle=settings["allow-pickle"],
         settings={"options": _shown(options), **given},
         on_fatal=ending.fatal,
     )

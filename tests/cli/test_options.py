@@ -73,6 +73,7 @@ class WorkerOptionsTests(OptionsTestCase):
             "forks": "2",
             "prefetch": "3",
             "max-stuck": "4",
+            "max-message-size": "5000",
             "queue-type": "quorum",
             "name": "n",
             "config": config,
@@ -80,9 +81,12 @@ class WorkerOptionsTests(OptionsTestCase):
             "log-format": "json",
             "drain": "0",
         }
-        options = self.parsed(*(f"--{name}={text}" for name, text in given.items()), "--verbose", "a.py")
+        arguments = [f"--{name}={text}" for name, text in given.items()]
+        options = self.parsed(*arguments, "--verbose", "--allow-pickle", "a.py")
         numbers = {"port": 1, "threads": 1, "forks": 2, "prefetch": 3, "max-stuck": 4, "drain": 0.0}
-        self.assertEqual({**given, **numbers, "verbose": True, "services": ()}, options.settings)
+        numbers["max-message-size"] = 5000
+        flags = {"verbose": True, "allow-pickle": True}
+        self.assertEqual({**given, **numbers, **flags, "services": ()}, options.settings)
         self.assertEqual(["amqps://u@h:1/v"], [str(url) for url in options.brokers])
 
     def test_the_seeds_short_options_are_there(self) -> None:
@@ -119,7 +123,10 @@ class WorkerOptionsTests(OptionsTestCase):
             ("/nowhere/c.toml", "--config: the file /nowhere/c.toml can't be read: No such file"),
             (self.file("threads"), "is not TOML: "),
             (self.file("threads = 1"), "has no table [worker]"),
-            (self.file("[worker]\nthread = 1"), "[worker] has an unknown key 'thread'; known are broker, "),
+            (
+                self.file("[worker]\nthread = 1"),
+                "[worker] has an unknown key 'thread'; known are allow-pickle, broker, ",
+            ),
         ):
             self.err.truncate(0)
             self.err.seek(0)

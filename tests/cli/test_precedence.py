@@ -23,6 +23,8 @@ DEFAULTS = {
     "forks": 0,
     "prefetch": None,
     "max-stuck": None,
+    "max-message-size": 16 * 1024 * 1024,
+    "allow-pickle": False,
     "queue-type": "classic",
     "name": "worker",
     "config": None,
@@ -91,7 +93,7 @@ class GatherTests(SynchronousTestCase):
         for key in ("thread", "config", "max_stuck"):
             error = self.assertRaises(ConfigurationError, gather, {}, {}, {key: 1}, "c.toml")
             self.assertIn(
-                f"c.toml: [worker] has an unknown key '{key}'; known are broker, drain, ", str(error)
+                f"c.toml: [worker] has an unknown key '{key}'; known are allow-pickle, broker, ", str(error)
             )
             self.assertNotIn("config,", str(error))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from incremental import Version
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,7 @@ from crew_tx.message import Answer, Call, check_headers
 from crew_tx.tasks.context import AttemptContext, Settings, context
 from crew_tx.tasks.declaration import Service, Task, TaskDefinition
 from crew_tx.tasks.execution import error_answer, perform, perform_async
+from twisted import version as twisted_version
 
 CBOR = "application/cbor"
 
@@ -388,7 +390,10 @@ class PerformAsyncTests(SynchronousTestCase):
             raise ValueError
 
         traceback = self.error(self.begin(generator))["traceback"]
-        self.assertIn("in generator", traceback)
+        if twisted_version >= Version("Twisted", 24, 10, 0):
+            # Those before lose the frames of such a generator.
+            self.assertIn("in generator", traceback)
+        self.assertIn("ValueError", traceback)
         self.assertNotIn("twisted", traceback)
 
     def test_cancelling_cancels_what_the_task_waits_for(self) -> None:
