@@ -179,9 +179,14 @@ class BrokerConnection(Service):
             return succeed(self.client)
         if self.refusal is not None:
             return fail(self.refusal)
-        waiter: Deferred[AMQClient] = Deferred(self._waiters.remove)
+        waiter: Deferred[AMQClient] = Deferred(self._forget_waiter)
         self._waiters.append(waiter)
         return waiter
+
+    def _forget_waiter(self, waiter: Deferred[AMQClient]) -> None:
+        # It may be among those that are being told just now.
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def _make_ready(self, client: AMQClient) -> Deferred[None]:
         url = self._endpoint.current

@@ -222,10 +222,15 @@ class Answers:
 
     def when_settled(self) -> Deferred[None]:
         """A Deferred that fires when every reply is confirmed, or waits only for its caller to come back."""
-        settled: Deferred[None] = Deferred(self._settled.remove)
+        settled: Deferred[None] = Deferred(self._forget_waiter)
         self._settled.append(settled)
         self._tell_settled()
         return settled
+
+    def _forget_waiter(self, settled: Deferred[None]) -> None:
+        # It may be among those that are being told just now.
+        if settled in self._settled:
+            self._settled.remove(settled)
 
     def stop(self) -> None:
         """Give up what is left, and leave no delayed call."""

@@ -174,10 +174,15 @@ class TaskRunner:
 
     def when_ended(self) -> Deferred[None]:
         """A Deferred that fires when nothing runs that isn't answered."""
-        ended: Deferred[None] = Deferred(self._ended.remove)
+        ended: Deferred[None] = Deferred(self._forget_waiter)
         self._ended.append(ended)
         self._tell_ended()
         return ended
+
+    def _forget_waiter(self, ended: Deferred[None]) -> None:
+        # It may be among those that are being told just now.
+        if ended in self._ended:
+            self._ended.remove(ended)
 
     def stop(self) -> None:
         """Interrupt what still runs, without an answer; leave no delayed call."""
