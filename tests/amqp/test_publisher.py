@@ -15,6 +15,7 @@ from crew_tx.errors import (
     ConnectionLostError,
     CrewError,
     EncodeError,
+    NotFoundError,
     OutboxFullError,
     PublishNackedError,
     PublishTimeoutError,
@@ -163,6 +164,25 @@ class ConfirmsTests(PublisherTestCase):
         self.confirm(2, multiple=True)
         self.assertEqual(self.told(), [("b", "returned", 312), ("a", "confirmed"), ("b", "confirmed")])
 
+    def test_one_that_is_returned_may_share_its_id_with_one_before(self) -> None:
+        """As when it is published again: the later one is meant."""
+        self.publish("a", "a")
+        self.confirm(1)
+        self.told()
+        self.peer.send_content(1, "basic.return", b"x", {"message_id": "a"}, reply_code=312)
+        self.assertEqual(self.told(), [("a", "returned", 312)])
+
+    def test_a_mistake_in_one_does_not_cost_the_others_their_confirm(self) -> None:
+        """It is logged."""
+        publication = Told(self.log, "a")
+        publication.then["confirmed"] = lambda: 1 / 0
+        self.publisher.publish(publication)
+        self.publish("b")
+        self.told()
+        self.confirm(2, multiple=True)
+        self.assertEqual(self.told(), [("a", "confirmed"), ("b", "confirmed")])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_a_return_after_the_confirm_is_nothing(self) -> None:
         """It is forgotten by then."""
         self.publish("a")
@@ -225,6 +245,9 @@ class WindowTests(PublisherTestCase):
         error = self.assertRaises(OutboxFullError, self.publish, "e", size=80)
         self.assertEqual((error.messages, error.size), (1, 80 + 2 + 1 + 1))
         self.publish("f", size=100 - 84 - 4)
+        self.assertEqual(self.publisher.waiting, 2)
+        self.confirm(1)
+        self.publish("g", size=80)
         self.assertEqual(self.publisher.waiting, 2)
 
     def test_who_waits_can_be_withdrawn(self) -> None:
@@ -332,6 +355,33 @@ class LossTests(PublisherTestCase):
         self.told()
         self.peer.send(1, "channel.close", reply_code=404)
         self.assertEqual(self.told(), [("a", "lost")])
+
+    def test_a_channel_that_ended_for_a_message_says_so(self) -> None:
+        """It may have been any that was out; whoever does not care for that hears of a loss."""
+        plain = Told(self.log, "a")
+        caring = Told(self.log, "b")
+        caring.refused = lambda error: self.log.append(("b", "refused", error))  # type: ignore[method-assign]
+        for publication in (plain, caring):
+            self.publisher.publish(publication)
+        self.told()
+        self.close_channel("basic.publish")
+        lost, (_, _, error) = self.told()
+        self.assertEqual(lost, ("a", "lost"))
+        self.assertIsInstance(error, NotFoundError)
+        self.assertIn("publishing", str(error))
+
+    def test_a_channel_that_ended_for_something_else_lost_its_messages(self) -> None:
+        """They are not to blame."""
+        caring = Told(self.log, "a")
+        caring.refused = self.fail  # type: ignore[assignment]
+        self.publisher.publish(caring)
+        self.told()
+        self.close_channel("queue.declare")
+        self.assertEqual(self.told(), [("a", "lost")])
+
+    def close_channel(self, method: str) -> None:
+        class_id, method_id = divmod(NUMBERS[method], 1 << 16)
+        self.peer.send(1, "channel.close", reply_code=404, class_id=class_id, method_id=method_id)
 
     def test_what_was_lost_is_not_returned(self) -> None:
         """Whatever the next connection says of its id."""
