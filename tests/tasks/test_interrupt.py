@@ -119,10 +119,13 @@ class InterruptGateTests(SynchronousTestCase):
         held = Lock()
         held.acquire()
         job = self.bench.give(held.acquire)
+        # The thread gets its turn: such a job can't say that it has begun.
+        Event().wait(0.05)
         while self.bench.gate.interrupt(job) != "bench":
             # It did not begin: this one is spent, so take another.
             self.assertIsInstance(self.bench.outcome(), TimeLimitExceeded)
             job = self.bench.give(held.acquire)
+            Event().wait(0.05)
         held.release()
         self.assertIsInstance(self.bench.outcome(), TimeLimitExceeded)
         self.assert_unharmed()
