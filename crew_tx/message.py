@@ -237,7 +237,7 @@ def answer_from(properties: Properties, body: bytes) -> Answer:
         properties.get("content_encoding"),
         headers.get(_KIND) or "raised" if failed else None,
         worker if isinstance(worker, str) else None,
-        elapsed if isinstance(elapsed, float) else 0.0,
+        elapsed if isinstance(elapsed, float) else _odd_elapsed(elapsed),
         properties.get("delivery_mode") == _PERSISTENT,
         user_headers(headers),
     )
@@ -300,6 +300,11 @@ def _whole(value: object, name: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise DecodeError(f"the message's {name} is not a whole number")
+
+
+def _odd_elapsed(value: object) -> float:
+    """Seconds of a worker that writes whole numbers as such; 0 for what is no number."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else 0.0
 
 
 def _seconds(milliseconds: object) -> float | None:

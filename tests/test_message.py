@@ -313,10 +313,17 @@ class AnswerTests(SynchronousTestCase):
         self.assertIsNone(answer_from(properties, b"").error)
 
     def test_odd_headers_count_as_none(self) -> None:
-        """A worker's id is text, its elapsed time a float."""
-        headers = {"crew-worker": 5, "crew-elapsed": "long"}
-        answer = answer_from({"correlation_id": "c1", "headers": headers}, b"")
-        self.assertEqual((answer.worker, answer.elapsed), (None, 0.0))
+        """A worker's id is text, its elapsed time a number."""
+        for elapsed in ("long", True, None):
+            headers = {"crew-worker": 5, "crew-elapsed": elapsed}
+            answer = answer_from({"correlation_id": "c1", "headers": headers}, b"")
+            self.assertEqual((answer.worker, answer.elapsed), (None, 0.0))
+
+    def test_the_elapsed_time_may_be_a_whole_number(self) -> None:
+        """In many languages, 3.0 is written as 3."""
+        answer = answer_from({"correlation_id": "c1", "headers": {"crew-elapsed": 3}}, b"")
+        self.assertEqual(answer.elapsed, 3.0)
+        self.assertIsInstance(answer.elapsed, float)
 
     def test_an_answer_without_its_calls_id_is_refused(self) -> None:
         """Nobody could say whose it is."""

@@ -25,6 +25,7 @@ from txamqp.protocol import AMQChannel as _AMQChannel
 from crew_tx.amqp import frames, methods
 from crew_tx.amqp.content import ContentAssembler, ContentProperties
 from crew_tx.amqp.delivery import ConsumerQueue, Delivery, Returned
+from crew_tx.amqp.errors import not_connected
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.spec import methods as spec_methods
 from crew_tx.errors import EncodeError, ProtocolError
@@ -92,6 +93,7 @@ class AMQChannel(_AMQChannel):
         :returns: its sequence number on this channel, by which a confirm names it.
         :raises txamqp.client.Closed: if the channel has ended.
         :raises EncodeError: if its properties don't fit into one frame.
+        :raises CallerError: before there is a connection.
         """
         if self.closed:
             raise closed_error(self.reason)
@@ -169,11 +171,14 @@ class AMQChannel(_AMQChannel):
         can't be leaves the connection as it was.
 
         :returns: a Deferred of the answer's ``Message``, of None for a method
-            without one; errbacks with ``Closed`` or :class:`EncodeError`.
+            without one; errbacks with ``Closed`` or :class:`EncodeError`, or
+            with :class:`CallerError` before there is a connection.
         """
         try:
             if self.closed:
                 raise closed_error(self.reason)
+            if self.client.transport is None:
+                raise not_connected()
             method_id = method.klass.id << 16 | method.id
             data = self._packed(method, method_id, args, content)
         except Exception:

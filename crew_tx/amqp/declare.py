@@ -17,7 +17,7 @@ from txamqp.client import ChannelClosed, Closed
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.errors import translated
 from crew_tx.amqp.protocol import AMQClient
-from crew_tx.errors import AMQPError, NotFoundError, PreconditionFailedError
+from crew_tx.errors import AccessRefusedError, AMQPError, NotFoundError, PreconditionFailedError
 from crew_tx.topology import DEAD_BINDING, DEAD_QUEUE, EXCHANGES, Binding, Exchange, Queue
 
 _NOT_FOUND = 404
@@ -39,8 +39,14 @@ class Declarer:
         :raises AMQPError: if something is missing and may not be made.
         """
         await self.exchanges(EXCHANGES)
-        if await self.existing_queue(DEAD_QUEUE):
+        is_new = await self.existing_queue(DEAD_QUEUE)
+        try:
+            # Also where it was there: who made it may have been cut off before this, and nobody can ask.
             await self.bind([DEAD_BINDING])
+        except (AccessRefusedError, NotFoundError):
+            # Who may not leaves it to others, as all that was there; so does who sees it deleted just now.
+            if is_new:
+                raise
 
     async def exchanges(self, exchanges: Iterable[Exchange]) -> None:
         """:raises AMQPError: if one is missing and may not be made, or exists with another type."""

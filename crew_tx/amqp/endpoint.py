@@ -51,35 +51,38 @@ def _clear_text(reactor: Any, host: str, port: int, timeout: float) -> IStreamCl
 def _tls_options(host: str, tls: TLS) -> Any:
     options: dict[str, Any] = {}
     if tls.cacertfile is not None:
-        options["trustRoot"] = ssl.trustRootFromCertificates(_certificates(tls.cacertfile))
+        options["trustRoot"] = ssl.trustRootFromCertificates(_certificates("cacertfile", tls.cacertfile))
     if tls.certfile is not None:
-        options["clientCertificate"] = _client_certificate(tls.certfile, tls.keyfile or tls.certfile)
+        certificates = _certificates("certfile", tls.certfile)
+        options["clientCertificate"] = _with_key(certificates[0], tls.certfile, tls.keyfile or tls.certfile)
+        # Those between ours and an authority that the broker trusts: it need not have them.
+        chain = [certificate.original for certificate in certificates[1:]]
+        options["extraCertificateOptions"] = {"extraCertChain": chain}
     return ssl.optionsForClientTLS(tls.server_name or host, **options)
 
 
-def _certificates(path: str) -> list[ssl.Certificate]:
+def _certificates(parameter: str, path: str) -> list[ssl.Certificate]:
     end = b"-----END CERTIFICATE-----"
     blocks = [block + end for block in _read(path).split(end) if b"-----BEGIN CERTIFICATE-----" in block]
     if not blocks:
-        raise ConfigurationError(f"cacertfile {path} has no PEM certificate")
+        raise ConfigurationError(f"{parameter} {path} has no PEM certificate")
     try:
         return [ssl.Certificate.loadPEM(block) for block in blocks]
     except crypto.Error:
-        raise ConfigurationError(f"cacertfile {path} has a damaged certificate") from None
+        raise ConfigurationError(f"{parameter} {path} has a damaged certificate") from None
 
 
-def _client_certificate(certfile: str, keyfile: str) -> ssl.PrivateCertificate:
+def _with_key(certificate: ssl.Certificate, certfile: str, keyfile: str) -> ssl.PrivateCertificate:
     try:
         # With a passphrase, if only an empty one: without, OpenSSL would ask for it at the terminal.
         key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(keyfile), b"")
-        certificate = ssl.Certificate.loadPEM(_read(certfile))
         private: ssl.PrivateCertificate = ssl.PrivateCertificate.fromCertificateAndKeyPair(
             certificate, ssl.KeyPair(key)
         )
     except (crypto.Error, VerifyError):
         raise ConfigurationError(
-            f"certfile {certfile} and keyfile {keyfile} are not a PEM certificate "
-            "and its key, which has to be without a passphrase"
+            f"keyfile {keyfile} is not the PEM key, without a passphrase, of the first certificate "
+            f"in certfile {certfile}"
         ) from None
     return private
 

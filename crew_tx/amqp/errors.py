@@ -13,6 +13,7 @@ from crew_tx.errors import (
     AccessRefusedError,
     AMQPError,
     AuthenticationError,
+    CallerError,
     ConnectionLostError,
     CrewError,
     NotFoundError,
@@ -60,6 +61,11 @@ def from_reply_code(code: int | None, text: str, doing: str = "") -> AMQPError:
     shown = printable(text)
     prefix = f"{doing}: " if doing else ""
     return kind(f"{prefix}the broker said {code} {shown}", reply_code=code, reply_text=shown)
+
+
+def not_connected() -> CallerError:
+    """The error for what is to be written before there is a connection."""
+    return CallerError("there is no connection yet; wait until the client has connected and logged in")
 
 
 def translated(reason: object, doing: str = "") -> CrewError:

@@ -70,7 +70,7 @@ class FrameParser:
 
     def __init__(self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE, *, join_content: bool = False) -> None:
         self.max_frame_size = max_frame_size
-        self._join_content = join_content
+        self._joined = _JOINED if join_content else frozenset()
         self._waiting: list[bytes] = []
         self._size = 0
         self._wanted = 0
@@ -94,12 +94,12 @@ class FrameParser:
             raise _frame_error("more, after what was not AMQP")
         self._waiting.append(data)
         self._size += len(data)
-        if self._size < self._wanted:
-            return
-        if len(self._waiting) > 1:
-            data = b"".join(self._waiting)
+        return self._frames(b"".join(self._waiting)) if self._size >= self._wanted else iter(())
+
+    def _frames(self, data: bytes) -> Iterator[Frame]:
+        """The frames in all that waits."""
         longest = (self.max_frame_size or DEFAULT_MAX_FRAME_SIZE) - _OVERHEAD
-        offset, size, wanted = 0, len(data), _OVERHEAD
+        joined, offset, size, wanted = self._joined, 0, len(data), _OVERHEAD
         try:
             while size - offset >= _OVERHEAD:
                 kind, channel, length = _unpack_head(data, offset)
@@ -114,20 +114,19 @@ class FrameParser:
                 offset = end + 1
                 if kind == METHOD:
                     method_id, args = read_method(data, start, end)
-                    if method_id in _JOINED and self._join_content:
-                        content = _whole_content(data, offset, size, channel, longest)
-                        if content is not None:
-                            properties, body, offset = content
-                            yield CONTENT, channel, (method_id, args, properties, body)
-                            continue
-                    yield METHOD, channel, (method_id, args)
+                    whole = method_id in joined and _whole_content(data, offset, size, channel, longest)
+                    if whole:
+                        properties, body, offset = whole
+                        yield CONTENT, channel, (method_id, args, properties, body)
+                    else:
+                        yield METHOD, channel, (method_id, args)
+                elif kind == HEADER:
+                    yield HEADER, channel, _read_header(data, start, end)
                 elif kind == BODY:
                     if length:
                         yield BODY, channel, data[start:end]
-                elif kind == HEADER:
-                    yield HEADER, channel, _read_header(data, start, end)
                 else:
-                    self._check_head(kind, length, longest, data)
+                    self._check_kind(kind, data)
                     yield HEARTBEAT, channel, None
         except ProtocolError:
             self._failed = True
@@ -141,14 +140,17 @@ class FrameParser:
         self._is_first = self._is_first and not offset
 
     def _check_head(self, kind: int, length: int, longest: int, data: bytes) -> None:
+        self._check_kind(kind, data)
+        if length > longest:
+            raise _frame_error(f"a frame with {length} bytes in it; {longest} is the most")
+
+    def _check_kind(self, kind: int, data: bytes) -> None:
         if self._is_first and data.startswith(b"AMQP"):
             raise ProtocolError(
                 f"the broker does not speak AMQP 0-9-1; it offers {_version(data)}", reply_code=_FRAME_ERROR
             )
         if kind not in _KINDS:
             raise _frame_error(f"a frame of the unknown type {kind}")
-        if length > longest:
-            raise _frame_error(f"a frame with {length} bytes in it; {longest} is the most")
 
 
 def _whole_content(

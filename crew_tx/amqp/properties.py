@@ -43,9 +43,10 @@ def encode_properties(properties: Mapping[str, Any]) -> bytes:
     """
     The flags, and the values of the properties that are set.
 
-    :param properties: by names with underscores, or AMQP's own with hyphens.
-        None is the same as leaving it out. ``headers`` may be a table that is
-        encoded already, with its size in front.
+    :param properties: by names with underscores, or AMQP's own with hyphens,
+        or those with spaces that txamqp's users write. None is the same as
+        leaving it out. ``headers`` may be a table that is encoded already,
+        with its size in front.
     :raises EncodeError: naming the property.
     """
     try:
@@ -124,7 +125,7 @@ def _items(names: list[str]) -> list[Item]:
 
 
 def _known(name: object) -> str:
-    python_name = name.replace("-", "_") if isinstance(name, str) else ""
+    python_name = pythonize(name) if isinstance(name, str) else ""
     if python_name not in _FIELDS:
         raise EncodeError(f"there is no property {name!r}; there are {', '.join(_FIELDS)}")
     return python_name

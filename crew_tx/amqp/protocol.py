@@ -27,6 +27,7 @@ from zope.interface import implementer
 from crew_tx.amqp import frames, methods
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import BoundedQueue, ConsumerQueue
+from crew_tx.amqp.errors import not_connected
 from crew_tx.amqp.frames import FrameParser
 from crew_tx.amqp.heartbeat import Heartbeats
 from crew_tx.errors import AMQPError, ConnectionLostError, ProtocolError
@@ -154,12 +155,25 @@ class AMQClient(txamqp.protocol.AMQClient):
         return defer.succeed(channel)
 
     async def open_channel(self) -> AMQChannel:
-        """Open a channel with a number of its own."""
+        """
+        Open a channel with a number of its own.
+
+        :raises AMQPError: if all are in use.
+        :raises CallerError: before there is a connection.
+        :raises txamqp.client.Closed: if the connection has ended, or ends.
+        """
+        if self.transport is None:
+            raise not_connected()
         number = next((n for n in range(1, self.channel_max + 1) if n not in self.channels), None)
         if number is None:
             raise AMQPError(f"all {self.channel_max} channels of the connection are in use")
         channel: AMQChannel = await self.channel(number)
-        await channel.channel_open()
+        try:
+            await channel.channel_open()
+        except defer.CancelledError:
+            # The broker opens it all the same; its number is free once it has answered this, too.
+            channel.channel_close(reply_code=200).addErrback(lambda _: None)
+            raise
         return channel
 
     def queue(self, key: str) -> defer.Deferred[ConsumerQueue]:
@@ -267,26 +281,39 @@ class AMQClient(txamqp.protocol.AMQClient):
     # -- writing ------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Write whole frames; with all else of this read where one is being handled."""
+        """
+        Write whole frames; with all else of this read where one is being handled.
+
+        :raises CallerError: before there is a connection.
+        """
         self._heartbeats.wrote()
         if self._corked is not None:
             self._corked.append(data)
         elif self.transport is not None:
             self.transport.write(data)
+        else:
+            raise not_connected()
 
     def write_all(self, data: list[bytes]) -> None:
-        """Write whole frames without joining them first: a large body is not copied."""
+        """
+        Write whole frames without joining them first: a large body is not copied.
+
+        :raises CallerError: before there is a connection.
+        """
         self._heartbeats.wrote()
         if self._corked is not None:
             self._corked += data
         elif self.transport is not None:
             for part in data:
                 self.transport.write(part)
+        else:
+            raise not_connected()
 
     @contextmanager
     def corked(self) -> Iterator[None]:
         """Let everything that is written inside leave in one write at its end."""
-        if self._corked is not None:
+        # Before there is a connection, each write says so itself.
+        if self._corked is not None or self.transport is None:
             yield
             return
         self._corked = []
@@ -298,7 +325,7 @@ class AMQClient(txamqp.protocol.AMQClient):
 
     def _uncork(self) -> None:
         data = self._corked
-        if data and self.transport is not None:
+        if data:
             self._corked = []
             self.transport.write(b"".join(data))
 

@@ -14,6 +14,7 @@ number; it is matched by message id, and comes before the confirm of its message
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -40,6 +41,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 PUBLISH_TIMEOUT = 30.0
 _CHECK_EVERY = 0.5
 _PUBLISH = (60, 40)
+_MISTAKE = "what became of a message could not be handled"
 
 #: A header frame over frame_max closes the connection (501), so there is room to spare.
 LONGEST_PROPERTIES = 64 * 1024
@@ -237,7 +239,7 @@ class Publisher:
         publications = [*self._unconfirmed.values(), *self._waiting]
         self._clear()
         for publication in publications:
-            publication.failed(error)
+            self._tell(publication.failed, error)
 
     # -- out -----------------------------------------------------------------------
 
@@ -257,7 +259,7 @@ class Publisher:
             )
         except CrewError as error:
             self._forget(number)
-            publication.failed(error)
+            self._tell(publication.failed, error)
             return
         publication.sent = True
         publication.written(channel)
@@ -295,6 +297,7 @@ class Publisher:
 
     def _confirmed(self, number: int, multiple: bool, acked: bool) -> None:
         for publication in self._settled(number, multiple):
+            # As _tell does it, without a call more for each message.
             try:
                 if acked:
                     publication.confirmed()
@@ -303,8 +306,7 @@ class Publisher:
                         PublishNackedError("the broker refused the message (basic.nack): its queue is full")
                     )
             except Exception:
-                # It must not cost the others of this confirm theirs.
-                self.log.failure("a confirm could not be handled")
+                self.log.failure(_MISTAKE)
         if self._waiting:
             self._write_waiting()
 
@@ -345,9 +347,16 @@ class Publisher:
         refused = refused_publish(reason)
         for publication in lost:
             if refused is None:
-                publication.lost()
+                self._tell(publication.lost)
             else:
-                publication.refused(refused)
+                self._tell(publication.refused, refused)
+
+    def _tell(self, fate: Callable[..., object], *error: CrewError) -> None:
+        """Tell one publication its fate: a mistake that it makes must not cost the others theirs."""
+        try:
+            fate(*error)
+        except Exception:
+            self.log.failure(_MISTAKE)
 
     def _clear(self) -> None:
         self._unconfirmed.clear()
@@ -362,11 +371,10 @@ class Publisher:
         # Both lines are in the order in which they were given to us, near enough.
         due = self._clock.seconds() - self._timeout
         while self._waiting and self._waiting[0].since <= due:
-            publication = self._next_waiting()
-            publication.failed(self._late_error(publication))
+            self._too_late(self._next_waiting())
         for publication in self._late(due):
             publication.late = True
-            publication.failed(self._late_error(publication))
+            self._too_late(publication)
         # Whoever was told may have published again.
         if self._check is None and (self._waiting or self._unconfirmed):
             self._check = self._clock.callLater(_CHECK_EVERY, self._check_times)
@@ -379,6 +387,9 @@ class Publisher:
             if not publication.late:
                 late.append(publication)
         return late
+
+    def _too_late(self, publication: Publication) -> None:
+        self._tell(publication.failed, self._late_error(publication))
 
     def _late_error(self, publication: Publication) -> CrewError:
         blocked = self.blocked

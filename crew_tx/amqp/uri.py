@@ -3,7 +3,9 @@ AMQP URLs: RabbitMQ's URI specification and query parameters, as values.
 
 ``amqp[s]://[user[:password]@]host[:port][/vhost][?key=value&...]``, every part
 percent-decoded. A path of ``/`` alone is the virtual host ``/``, as it is with
-no path at all; ``/%2F`` says the same.
+no path at all; ``/%2F`` says the same. Without a user it is ``guest``, with
+the password ``guest``; a user without a password has an empty one, since the
+specification leaves it open, and guest's is no other user's.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from crew_tx.errors import ConfigurationError
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
+_GUEST = "guest"
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _MECHANISMS = {"plain": "PLAIN", "amqplain": "AMQPLAIN", "external": "EXTERNAL"}
 _LONGEST_HEARTBEAT = 65_535
@@ -91,8 +94,8 @@ def parse(url: str) -> BrokerURL:
     return BrokerURL(
         host=unquote(parts.hostname),
         port=port or _PORTS[parts.scheme],
-        username=unquote(parts.username) if parts.username is not None else "guest",
-        password=unquote(parts.password) if parts.password is not None else "guest",
+        username=_GUEST if parts.username is None else unquote(parts.username),
+        password=_GUEST if parts.username is None else unquote(parts.password or ""),
         vhost=unquote(parts.path[1:]) or "/",
         heartbeat=_heartbeat(parameters.pop("heartbeat", None)),
         mechanism=_mechanism(parameters.pop("auth_mechanism", "plain")),

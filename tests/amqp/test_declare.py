@@ -14,6 +14,7 @@ from crew_tx.errors import (
     ConnectionLostError,
     NotFoundError,
     PreconditionFailedError,
+    ResourceLockedError,
 )
 from crew_tx.topology import DEAD, EXCHANGES, Binding, Exchange, task_queue
 from tests.amqp.peer import Peer, PeerTestCase, Sent
@@ -149,13 +150,39 @@ class DeclarerTests(PeerTestCase):
         self.assertEqual((sent["queue"], sent["exchange"]), (DEAD, DEAD))
 
     def test_a_broker_that_has_all_is_only_asked(self) -> None:
-        """On one channel."""
+        """On one channel; a binding can't be asked for."""
         self.known = set(ALL)
         self.done(self.declarer.topology())
         sent = self.peer.read()
         self.assertEqual([each.name for each in sent].count("channel.open"), 1)
-        self.assertNotIn("queue.bind", [each.name for each in sent])
         self.assertTrue(all(each.fields["passive"] for each in sent if each.name.endswith(".declare")))
+
+    def test_a_queue_of_dead_letters_that_was_left_unbound_is_bound(self) -> None:
+        """Who made it was cut off before."""
+        self.peer.lose_at("queue.bind")
+        self.fails(self.declarer.topology(), ConnectionLostError)
+        self.peer = self.log_in()
+        self.peer.answers |= {f"{kind}.declare": self._declare for kind in ("exchange", "queue")}
+        self.done(Declarer(self.peer.client).topology())
+        sent = self.peer.one("queue.bind").fields
+        self.assertEqual((sent["queue"], sent["exchange"]), (DEAD, DEAD))
+
+    def test_a_broker_that_has_all_asks_for_no_rights(self) -> None:
+        """A binding that is refused is somebody else's matter; what follows has a channel."""
+        self.known = set(ALL)
+        for code, text in ((403, "ACCESS_REFUSED"), (404, "NOT_FOUND - no queue 'crew.dead'")):
+            self.peer.refuse("queue.bind", code, text)
+            self.done(self.declarer.topology())
+            self.done(self.declarer.queue(QUEUE))
+
+    def test_a_new_queue_that_may_not_be_bound_is_told(self) -> None:
+        """Whoever made it has to bind it; and so is any other error."""
+        self.peer.refuse("queue.bind", 403, "ACCESS_REFUSED")
+        error = self.fails(self.declarer.topology(), AccessRefusedError)
+        self.assertIn("binding crew.dead to crew.dead", str(error))
+        self.known = set(ALL)
+        self.peer.refuse("queue.bind", 405, "RESOURCE_LOCKED")
+        self.fails(self.declarer.topology(), ResourceLockedError)
 
     # -- its channel -----------------------------------------------------------------
 

@@ -162,7 +162,10 @@ class FilesTests(SynchronousTestCase):
         self.assert_refused(f"certfile={certificate}", certificate, "key")
         self.assert_refused(f"certfile={certificate}&keyfile={key}", certificate, key)
         self.assert_refused(f"certfile={certificate}&keyfile=/nowhere/key.pem", "/nowhere/key.pem")
-        self.assert_refused(f"certfile={key}&keyfile={key}", key)
+        self.assert_refused(f"certfile={key}&keyfile={key}", key, "certfile", "no PEM certificate")
+        text = one.cert_chain_pems[0].bytes()
+        damaged = self.file("chain.pem", text + text[:100] + text[110:])
+        self.assert_refused(f"certfile={damaged}&keyfile={key}", damaged, "damaged")
 
     def test_a_key_that_wants_a_password_is_named(self) -> None:
         """Nobody is there to type it."""
@@ -320,6 +323,16 @@ class TLSTests(TestCase):
         shown = ssl.Certificate(broker.transport.getPeerCertificate()).getSubject()
         self.assertEqual(shown.commonName, b"me")
         self.assertNotIn(b"secret", broker.received)
+
+    async def test_the_whole_chain_of_a_client_certificate_is_shown(self) -> None:
+        """The broker has the authority at its top alone."""
+        self.listen(wants_certificate=True)
+        between = AUTHORITY.create_child_ca().create_child_ca()
+        chain = between.issue_cert("client.example").private_key_and_cert_chain_pem.bytes()
+        await self.log_in(f"cacertfile={self.files['ca']}&certfile={self.file('chain', chain)}")
+        [broker] = self.factory.brokers
+        # Besides ours, which a server's chain leaves out.
+        self.assertEqual(len(broker.transport.getHandle().get_peer_cert_chain()), 2)
 
     async def test_certificate_and_key_may_be_in_one_file(self) -> None:
         """As openssl writes them."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp import AMQClient, AMQFactory, TwistedDelegate
 from crew_tx.amqp.spec import SPEC_PATH, load
+from tests.amqp.peer import Peer
 
 
 class FactoryTests(SynchronousTestCase):
@@ -39,4 +40,6 @@ class FactoryTests(SynchronousTestCase):
         client = AMQFactory(spec=str(path), clock=Clock()).buildProtocol(None)
         self.assertEqual(client.spec.file, str(path))
         channel = self.successResultOf(client.channel(1))
-        channel.queue_declare(reserved_1=0, queue="q", nowait=True)
+        peer = Peer(client)
+        self.successResultOf(channel.queue_declare(reserved_1=0, queue="q", nowait=True))
+        self.assertEqual(peer.one("queue.declare").fields["queue"], "q")

@@ -94,6 +94,12 @@ class ReadingTests(SynchronousTestCase):
         feed.close()
         self.assertEqual(list(parser.feed(b"")), FRAMES[1:])
 
+    def test_who_does_not_begin_gets_all_of_it_later(self) -> None:
+        """A read is kept whether or not anybody looks at its frames."""
+        parser = FrameParser()
+        parser.feed(DELIVERY).close()  # type: ignore[attr-defined]
+        self.assertEqual(list(parser.feed(b"")), FRAMES)
+
     def test_a_frame_of_the_largest_size_is_taken(self) -> None:
         """Its head and its end count."""
         frame = _frame(BODY, b"x" * 4088)
@@ -132,7 +138,7 @@ class BadFrameTests(SynchronousTestCase):
             seen: list[frames.Frame] = []
             error = self.assertRaises(ProtocolError, self._read, parser, reads, seen)
             self.assertEqual((seen, error.reply_code), (FRAMES, code))
-            self.assertRaises(ProtocolError, list, parser.feed(pack_heartbeat()))
+            self.assertRaises(ProtocolError, parser.feed, pack_heartbeat())
         return str(error)
 
     def _read(self, parser: FrameParser, reads: tuple[bytes, ...], seen: list[frames.Frame]) -> None:

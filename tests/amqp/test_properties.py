@@ -60,9 +60,12 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(encode_properties(backwards), encode_properties(ALL))
 
     def test_amqps_own_names_are_taken(self) -> None:
-        """With hyphens, as txamqp has them."""
-        hyphens = {name.replace("_", "-"): value for name, value in ALL.items()}
-        self.assertEqual(encode_properties(hyphens), encode_properties(ALL))
+        """With hyphens, as AMQP 0-9-1 has them, or with spaces, as 0-8 did."""
+        for mark in "- ":
+            others = {name.replace("_", mark): value for name, value in ALL.items()}
+            self.assertEqual(encode_properties(others), encode_properties(ALL))
+            without = {name: value for name, value in ALL.items() if name != "type"}
+            self.assertEqual(encode_properties({**others, "type": None}), encode_properties(without))
 
     def test_none_is_the_same_as_nothing(self) -> None:
         """Its flag isn't set."""

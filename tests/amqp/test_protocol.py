@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import LogLevel, capturedLogs
 from txamqp.client import Closed, ConnectionClosed
 
 from crew_tx.amqp import frames
 from crew_tx.amqp.errors import translated
+from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.protocol import AMQClient
-from crew_tx.errors import AMQPError, AuthenticationError, EncodeError, ProtocolError
+from crew_tx.errors import AMQPError, AuthenticationError, CallerError, EncodeError, ProtocolError
 from tests.amqp import captured
 from tests.amqp.peer import Peer, PeerTestCase, packed, packed_content
 
@@ -317,6 +318,34 @@ class WritingTests(PeerTestCase):
         self.assertEqual((self.peer.client.writable, self.peer.client.blocked), (False, "low on disk"))
 
 
+class UnconnectedTests(PeerTestCase):
+    """Before there is a connection."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = self.new_client()
+        self.channel = self.successResultOf(self.client.channel(1))
+
+    def test_a_method_is_an_error(self) -> None:
+        """It says what to wait for; once connected, the channel serves."""
+        error = self.failureResultOf(self.channel.queue_declare(queue="q"), CallerError).value
+        self.assertIn("no connection yet", str(error))
+        peer = self.log_in(self.client)
+        self.assertEqual(self.answered(peer, self.channel.queue_declare(queue="q")).queue, "q")
+
+    def test_what_is_published_is_an_error(self) -> None:
+        """Of any size, also together with other things."""
+        for body in (b"", b"x" * 200_000):
+            with self.assertRaises(CallerError), self.client.corked():
+                self.channel.publish("", "q", encode_properties({}), body)
+
+    def test_a_channel_cannot_be_opened(self) -> None:
+        """None is left behind."""
+        opened = Deferred.fromCoroutine(self.client.open_channel())
+        self.failureResultOf(opened, CallerError)
+        self.assertEqual(list(self.client.channels), [0, 1])
+
+
 class EndTests(PeerTestCase):
     """However the connection ends."""
 
@@ -486,6 +515,31 @@ class ChannelsTests(PeerTestCase):
         self.answered(peer, Deferred.fromCoroutine(peer.client.open_channel()))
         refused = self.refused(peer, Deferred.fromCoroutine(peer.client.open_channel()), AMQPError)
         self.assertIn("all 1 channels", str(refused))
+
+    def test_a_channel_that_is_given_up_while_it_opens_is_closed(self) -> None:
+        """Its number is free when the broker has answered both, no earlier."""
+        peer = self.log_in()
+        given_up = Deferred.fromCoroutine(peer.client.open_channel())
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        sent = [(each.channel, each.name) for each in peer.read()]
+        self.assertEqual(sent, [(1, "channel.open"), (1, "channel.close")])
+        peer.send(1, "channel.open-ok")
+        other = Deferred.fromCoroutine(peer.client.open_channel())
+        self.assertEqual(self.answered(peer, other).id, 2)
+        peer.send(1, "channel.close-ok")
+        again = Deferred.fromCoroutine(peer.client.open_channel())
+        self.assertEqual(self.answered(peer, again).id, 1)
+
+    def test_a_channel_may_be_given_up_as_the_connection_ends(self) -> None:
+        """Nobody is left to hear of it."""
+        peer = self.log_in()
+        given_up = Deferred.fromCoroutine(peer.client.open_channel())
+        peer.client.on_channel_failed = self.fail
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        peer.lose()
+        self.assertTrue(peer.client.channels[1].closed)
 
     def test_a_queue_may_be_asked_for_before_its_consumer_is_there(self) -> None:
         """It is the same one."""

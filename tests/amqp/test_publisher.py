@@ -76,6 +76,17 @@ class PublisherTestCase(PeerTestCase):
         self.peer.read()
         self.publisher.attach(self.channel)
 
+    def publish_mistake(self, fate: str) -> None:
+        """A message, a, which makes a mistake when it is told its fate; then b, which doesn't."""
+        publication = Told(self.log, "a")
+        publication.then[fate] = lambda: 1 / 0
+        self.publisher.publish(publication)
+        self.publish("b")
+
+    def assertMistakes(self, number: int) -> None:
+        """So many were made, and logged."""
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), number)
+
     def publish(self, *names: str, size: int = 1) -> None:
         for name in names:
             self.publisher.publish(Told(self.log, name, size))
@@ -174,14 +185,19 @@ class ConfirmsTests(PublisherTestCase):
 
     def test_a_mistake_in_one_does_not_cost_the_others_their_confirm(self) -> None:
         """It is logged."""
-        publication = Told(self.log, "a")
-        publication.then["confirmed"] = lambda: 1 / 0
-        self.publisher.publish(publication)
-        self.publish("b")
+        self.publish_mistake("confirmed")
         self.told()
         self.confirm(2, multiple=True)
         self.assertEqual(self.told(), [("a", "confirmed"), ("b", "confirmed")])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertMistakes(1)
+
+    def test_a_mistake_in_one_does_not_cost_the_others_their_nack(self) -> None:
+        """Nor their place in the window."""
+        self.publish_mistake("failed")
+        self.told()
+        self.confirm(2, multiple=True, name="basic.nack")
+        self.assertEqual([name for name, *_ in self.told()], ["a", "b"])
+        self.assertMistakes(1)
 
     def test_a_return_after_the_confirm_is_nothing(self) -> None:
         """It is forgotten by then."""
@@ -383,6 +399,34 @@ class LossTests(PublisherTestCase):
         class_id, method_id = divmod(NUMBERS[method], 1 << 16)
         self.peer.send(1, "channel.close", reply_code=404, class_id=class_id, method_id=method_id)
 
+    def test_a_mistake_in_one_does_not_cost_the_others_their_loss(self) -> None:
+        """They may be published again, say."""
+        self.publish_mistake("lost")
+        self.told()
+        self.peer.lose()
+        self.assertEqual(self.told(), [("a", "lost"), ("b", "lost")])
+        self.assertMistakes(1)
+
+    def test_a_mistake_in_one_does_not_cost_the_others_their_refusal(self) -> None:
+        """Nobody knows which of them was meant."""
+        self.publish_mistake("lost")
+        self.told()
+        self.close_channel("basic.publish")
+        self.assertEqual(self.told(), [("a", "lost"), ("b", "lost")])
+        self.assertMistakes(1)
+
+    def test_a_mistake_in_one_that_cannot_be_written_does_not_cost_the_others_their_turn(self) -> None:
+        """They waited behind it."""
+        self.block()
+        bad = Told(self.log, "bad")
+        bad.properties = encode_properties({"headers": {"k": "x" * 140_000}})
+        bad.then["failed"] = lambda: 1 / 0
+        self.publisher.publish(bad)
+        self.publish("good")
+        self.unblock()
+        self.assertEqual(self.sent(), ["good"])
+        self.assertMistakes(1)
+
     def test_what_was_lost_is_not_returned(self) -> None:
         """Whatever the next connection says of its id."""
         self.publish("a")
@@ -470,6 +514,20 @@ class TimeTests(PublisherTestCase):
         self.assertEqual(self.told()[:2], expected)
         self.assertEqual(self.publisher.waiting, 0)
 
+    def test_a_mistake_in_one_does_not_keep_the_others_from_being_late(self) -> None:
+        """Neither those that wait, nor those that were written, nor the ones to come."""
+        self.publish_mistake("failed")
+        self.publish_mistake("failed")
+        self.told()
+        self.pass_time(10)
+        self.assertEqual([name for name, *_ in self.told()], ["a", "b", "a", "b"])
+        self.publish("c")
+        self.told()
+        self.pass_time(10.5)
+        self.assertEqual(self.told(), [("c", "failed", PublishTimeoutError, False)])
+        self.confirm(2, multiple=True)
+        self.assertMistakes(2)
+
     def test_a_late_confirm_still_comes(self) -> None:
         """Whoever wants to, hears of it; its place is free again."""
         self.publish("a")
@@ -545,6 +603,16 @@ class StopTests(PublisherTestCase):
     """The end of it all."""
 
     limits = {"max_unconfirmed": 1}  # noqa: RUF012
+
+    def test_a_mistake_in_one_does_not_cost_the_others_their_end(self) -> None:
+        """Whether they were written or wait."""
+        self.publish_mistake("failed")
+        self.block()
+        self.publish_mistake("failed")
+        self.told()
+        self.publisher.stop(ClientStoppedError("stopped"))
+        self.assertEqual([name for name, *_ in self.told()], ["a", "b", "a", "b"])
+        self.assertMistakes(2)
 
     def test_everything_fails_with_the_reason(self) -> None:
         """And no delayed call is left."""

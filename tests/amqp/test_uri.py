@@ -44,6 +44,12 @@ class ParsingTests(SynchronousTestCase):
         url = parse("amqp://:@host/")
         self.assertEqual((url.username, url.password), ("", ""))
 
+    def test_a_user_without_a_password_has_an_empty_one(self) -> None:
+        """That of guest is for guest alone, where no user is named."""
+        for user in ("me", "guest", ""):
+            url = parse(f"amqp://{user}@host/")
+            self.assertEqual((url.username, url.password), (user, ""))
+
     def test_an_ipv6_address_is_in_brackets(self) -> None:
         """With a port or without one; it is shown so, too."""
         self.assertEqual((parse("amqp://[::1]/").host, parse("amqp://[::1]/").port), ("::1", 5672))

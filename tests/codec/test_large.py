@@ -16,7 +16,7 @@ class Untouchable(dict[str, object]):
 
 
 class IsLargeTests(SynchronousTestCase):
-    """A glance at a value."""
+    """A look at a value."""
 
     def test_the_boundary_of_texts_and_bytes_is_exact(self) -> None:
         """128 KiB are not yet large."""
@@ -39,16 +39,39 @@ class IsLargeTests(SynchronousTestCase):
         """A file with its name, or a page of rows."""
         for item in (b"a" * (LARGE + 1), "a" * (LARGE + 1), [0] * 20_000):
             self.assertTrue(is_large({"name": 1, "data": item}))
-            self.assertTrue(is_large([0] * 15 + [item]))
-        self.assertFalse(is_large([b"a" * LARGE]))
+            self.assertTrue(is_large([0] * 99 + [item]))
+        self.assertFalse(is_large([b"a" * (LARGE - 128)]))
+        self.assertTrue(is_large([b"a" * (LARGE - 127)]))
 
-    def test_it_looks_one_level_deep_only(self) -> None:
-        """It is a glance, not a walk."""
-        self.assertFalse(is_large([[b"a" * (LARGE + 1)]]))
+    def test_a_large_item_is_seen_at_any_depth(self) -> None:
+        """In whatever it is, and behind what is small."""
+        deep: object = b"a" * LARGE
+        for _ in range(500):
+            deep = [deep]
+        for value in (
+            {"a": {"b": b"a" * LARGE}},
+            [({"a" * LARGE},)],
+            [[1], {"x": [b"a" * LARGE]}, [2]],
+            deep,
+        ):
+            self.assertTrue(is_large(value))
 
-    def test_it_does_not_look_into_what_has_many_items(self) -> None:
-        """A glance costs the same for every value."""
-        self.assertFalse(is_large([b"a" * (LARGE + 1)] * 17))
+    def test_many_small_ones_are_large(self) -> None:
+        """Texts, rows of a page, and rows of rows."""
+        for value in (["a" * 1000] * 132, [[1] * 16] * 64, [[[1] * 4] * 4] * 52, {"rows": [{"x": 1}] * 512}):
+            self.assertTrue(is_large(value))
+        for value in (["a" * 1000] * 115, [[1] * 16] * 60, [[[1] * 4] * 4] * 48, {"rows": [{"x": 1}] * 511}):
+            self.assertFalse(is_large(value))
+
+    def test_a_look_ends(self) -> None:
+        """Also at a value that holds itself, or stands for very much."""
+        itself: list[object] = []
+        itself.append(itself)
+        doubled: list[object] = []
+        for _ in range(100):
+            doubled = [doubled, doubled]
+        for value in (itself, doubled):
+            self.assertTrue(is_large(value))
 
     def test_types_it_does_not_know_are_left_alone(self) -> None:
         """Code of the value's own is not run."""
