@@ -5,6 +5,10 @@ A setting is taken from the command line, else from the environment, else from
 the ``[worker]`` table of a TOML file, else it has its default. All here is
 mappings in, mappings out.
 
+Kubernetes tells each container of the services beside it by variables, and of
+one named ``crew`` by ``CREW_PORT=tcp://10.0.0.1:5672`` among others. Nobody
+wrote that for the worker, and nobody writes a port so: it is passed over.
+
 A broker's URL says all of its parts: so ``--host`` in a file does not change
 the URL that the command line gives, nor does a password meant for another host
 go there.
@@ -12,14 +16,22 @@ go there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from twisted.logger import Logger
+
 from crew_tx.cli.readers import shown
-from crew_tx.cli.settings import CONFIG, IN_FILE, SERVICES, SETTINGS, URL_PARTS, Setting
+from crew_tx.cli.settings import CONFIG, IN_FILE, PORT, SERVICES, SETTINGS, URL_PARTS, Setting
 from crew_tx.errors import ConfigurationError
 
+_log = Logger()
+
 COMMAND_LINE, ENVIRONMENT, FILE = range(3)
+
+#: What Kubernetes writes into a variable that ends in ``_PORT``.
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://[^/@\s]+:[0-9]+")
 
 #: A setting makes these void where they are weaker.
 _OVERRULES = {"broker": URL_PARTS, "logging": ("verbose",), "verbose": ("logging",)}
@@ -49,7 +61,8 @@ def gather(
     The strongest text of each setting that is given at all.
 
     :param command_line: texts by the names of options.
-    :param environment: texts by the names of variables; others are passed over.
+    :param environment: texts by the names of variables; others are passed
+        over, and with a line in the log what Kubernetes wrote of a service.
     :param file: the table of the file.
     :raises ConfigurationError: for a key in the file that isn't known, or is no text or number.
     """
@@ -107,8 +120,21 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
     return {
         setting.name: Given(text, f"{setting.variable} in the environment", ENVIRONMENT)
         for setting in SETTINGS.values()
-        if (text := environment.get(setting.variable))
+        if (text := environment.get(setting.variable)) and not _is_service_link(setting, text)
     }
+
+
+def _is_service_link(setting: Setting, text: str) -> bool:
+    if setting is not PORT or not _SERVICE_LINK.fullmatch(text):
+        return False
+    _log.info(
+        "{variable} in the environment is {text}, which Kubernetes writes for a service of that name: it is "
+        "passed over; give the broker as CREW_BROKER, or a number as {variable}, and set enableServiceLinks: "
+        "false in the pod to be rid of it",
+        variable=setting.variable,
+        text=shown(text),
+    )
+    return True
 
 
 def _from_file(file: Mapping[str, object], file_name: str) -> dict[str, Given]:

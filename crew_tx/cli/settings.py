@@ -43,11 +43,12 @@ class Setting:
 SERVICES = Setting("services", "the service modules", services, default=())
 #: Where the file is; so it can't be said in it.
 CONFIG = Setting("config", "TOML file; its table [worker] has these options as keys", readable_file)
+PORT = Setting("port", "the broker's port", whole_number(1, 65_535), "P")
 
 OPTIONS = (
     Setting("broker", "AMQP URL of the broker, or several, comma-separated [guest on 127.0.0.1:5672]"),
     Setting("host", "the broker's host", host, "H"),
-    Setting("port", "the broker's port", whole_number(1, 65_535), "P"),
+    PORT,
     Setting("username", "whom to log in as"),
     Setting("password-file", "file that has the password", readable_file),
     Setting("vhost", "the virtual host"),

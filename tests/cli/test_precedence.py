@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.cli.precedence import COMMAND_LINE, ENVIRONMENT, FILE, Given, environment_of, gather, values_of
@@ -61,6 +62,31 @@ class GatherTests(SynchronousTestCase):
     def test_an_empty_variable_counts_as_none(self) -> None:
         """Compose files leave them behind."""
         self.assertEqual({}, gather({}, {"CREW_THREADS": ""}, {}))
+
+    def test_what_kubernetes_writes_of_a_service_named_crew_is_passed_over(self) -> None:
+        """Whoever reads the log knows why, and what to do; weaker ports are heard."""
+        for link in ("tcp://10.0.0.1:5672", "udp://[fd00::1]:53"):
+            with capturedLogs() as logs:
+                given = gather({}, {"CREW_PORT": link, "CREW_SERVICE_PORT": "5672"}, {"port": 7})
+            self.assertEqual("7", given["port"].text)
+            [event] = logs
+            self.assertEqual((LogLevel.info, "CREW_PORT"), (event["log_level"], event["variable"]))
+            self.assertIn(link, event["text"])
+            self.assertIn("enableServiceLinks", event["log_format"])
+
+    def test_only_a_port_is_passed_over_and_only_in_that_form(self) -> None:
+        """What somebody wrote is refused instead."""
+        for variable, text in (
+            ("CREW_PORT", "tcp://me:secret@host:5672"),
+            ("CREW_PORT", "tcp://host"),
+            ("CREW_PORT", "amqp://host:5672"),
+            ("CREW_HOST", "tcp://10.0.0.1:5672"),
+            ("CREW_THREADS", "tcp://10.0.0.1:5672"),
+        ):
+            with capturedLogs() as logs:
+                error = self.assertRaises(ConfigurationError, values_of, gather({}, {variable: text}, {}))
+            self.assertIn(f"{variable} in the environment: takes a ", str(error))
+            self.assertEqual([], logs)
 
     def test_a_broker_makes_weaker_parts_of_it_void(self) -> None:
         """Else another host's name, or its password, would go to this one."""
