@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from zope.interface import Attribute, Interface
@@ -27,3 +28,20 @@ class ISerializer(Interface):
 
         :raises crew_tx.codec.UnreadableError: or any other exception, where it can't be read.
         """
+
+
+class IHeldCalls(Interface):
+    """The calls that a worker took and has not begun, as its consumers see them."""
+
+    held: int = Attribute("How many they are.")
+
+    def hand_back(may_go: Callable[[Any], bool] = lambda attempt: True) -> Iterable[Any]:
+        """
+        Let go of them.
+
+        :param may_go: whether to let go of one; those it says no to stay held.
+        :returns: those that went, each with its ``delivery``, not settled.
+        """
+
+    def give_ahead(count: int) -> None:
+        """From now on, let so many wait in line for a thread that can't begin them yet."""

@@ -21,7 +21,6 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.declare import Declarer
@@ -41,7 +40,8 @@ from crew_tx.errors import (
 )
 from crew_tx.message import Answer, Headers, call_from, check_headers
 from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
-from crew_tx.rpc.intake import Intake
+from crew_tx.rpc.consumption import Consumption
+from crew_tx.rpc.control_queue import ControlQueue
 from crew_tx.rpc.prefetch import Prefetch
 from crew_tx.status import WorkerStatus
 from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
@@ -50,15 +50,11 @@ from crew_tx.tasks.interfaces import CreateThreads
 from crew_tx.tasks.pool import ThreadPool
 from crew_tx.tasks.registry import Registry, Service, Task, TaskDefinition
 from crew_tx.tasks.runner import TaskRunner
-from crew_tx.tasks.saturation import Saturation
 from crew_tx.tasks.threads import start_threads_factory
 from crew_tx.topology import (
-    DELIVERY_LIMIT,
     QueueType,
     check_name,
     check_queue_type,
-    control_bindings,
-    control_queue,
     task_binding,
     task_queue,
 )
@@ -67,10 +63,6 @@ __all__ = ["Service", "Settings", "Task", "Worker", "context", "run"]
 
 THREADS = 8
 DRAIN = 30.0
-#: Seconds for which all threads are busy before unstarted calls go back for others to take.
-SATURATED_AFTER = 5.0
-#: The same while more was let come than the threads can begin, since tasks were short so far.
-_SLOWED_AFTER = 0.25
 _SETTLE_TIMEOUT = 5.0
 
 
@@ -116,38 +108,41 @@ class Worker(service.Service):
         check_name("worker", name)
         check_queue_type(queue_type)
         self._reactor = reactor
-        self._registry = Registry(definitions)
-        if not self._registry.task_ids:
-            raise ConfigurationError("a worker needs at least one task; declare one with @Task('name')")
+        self._registry = _registry_of(definitions)
         self._name = name
         self.worker_id = f"{name}-{uuid4().hex}"
-        own = {"uuid": self.worker_id, "node_uuid": node_uuid(), "options": {}}
-        self.settings = Settings(**(own | (settings or {})))
+        self.settings = _settings_of(self.worker_id, settings or {})
         self._queue_type = queue_type
-        self._prefetch = Prefetch(threads, prefetch)
         self._drain = drain
         self._on_fatal = on_fatal
-        self._connections = 0
-        self._intake: Intake | None = None
         self._draining = False
         self._unfinished = 0
-        self._is_beginning = False
-        self._begins_again = False
-        self._saturation = Saturation(reactor, self._saturated)
         self._started = 0.0
+        self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
+        self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
         self._answers = Answers(reactor, self._publisher, self._unsendable)
-        self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
-        self._pool = ThreadPool(
-            reactor,
-            create_threads or start_threads_factory(reactor, self._together),
+        self._pool = self._make_pool(threads, max_stuck, create_threads)
+        self._runner = self._make_runner()
+        self._consumption = self._make_consumption()
+        self._control = ControlQueue(self.worker_id, self._registry.task_ids, self._queue_gone)
+        self._connection = self._make_connection(urls, heartbeat)
+
+    def _make_pool(
+        self, threads: int, max_stuck: int | None, create_threads: CreateThreads | None
+    ) -> ThreadPool:
+        return ThreadPool(
+            self._reactor,
+            create_threads or start_threads_factory(self._reactor, self._together),
             size=threads,
             max_stuck=max_stuck,
             on_too_many_stuck=self._too_many_stuck,
             on_idle=self._room,
         )
-        self._runner = TaskRunner(
-            reactor,
+
+    def _make_runner(self) -> TaskRunner:
+        return TaskRunner(
+            self._reactor,
             self._registry,
             self._codec,
             self._pool,
@@ -157,17 +152,37 @@ class Worker(service.Service):
             check_headers=_check_reply_headers,
             in_thread=self._in_thread,
         )
-        self._connection = BrokerConnection(
-            reactor,
+
+    def _make_consumption(self) -> Consumption:
+        return Consumption(
+            self._reactor,
+            self._prefetch,
+            list(self._registry.queues()),
+            self._runner,
+            self._received,
+            self._queue_gone,
+        )
+
+    def _make_connection(self, urls: list[BrokerURL], heartbeat: int) -> BrokerConnection:
+        return BrokerConnection(
+            self._reactor,
             urls,
             self._prepare,
             name=self.worker_id,
             heartbeat=heartbeat,
             on_lost=self._lost,
-            on_refused=on_fatal,
+            on_refused=self._on_fatal,
         )
 
     def startService(self) -> None:
+        """
+        Connect, and answer calls.
+
+        :raises RuntimeError: if it was stopped: threads that did not end then
+            may still be busy with calls that others have now.
+        """
+        if self._draining:
+            raise RuntimeError("a worker that was stopped does not start again: make another one")
         super().startService()
         self._started = self._reactor.seconds()
         self._connection.startService()
@@ -214,22 +229,12 @@ class Worker(service.Service):
 
     async def _prepare(self, client: AMQClient) -> None:
         """Make a new connection ready: what must exist, the control queue, confirms, the consumers."""
-        queues = self._registry.queues()
-        await self._declare(client, queues)
+        await self._declare(client)
         channel = await client.open_channel()
-        await self._listen(channel)
+        await self._control.begin(channel)
         await channel.confirm_select()
         self._publisher.attach(channel)
-        self._intake = intake = Intake(channel, list(queues), self._received, self._queue_gone)
-        if not self._draining:
-            self._is_beginning = True
-            try:
-                await intake.begin(self._prefetch.count)
-            except BaseException:
-                # What came already has tags that are dead.
-                self._let_go()
-                raise
-            self._begun(None, intake)
+        await self._consumption.begin(channel)
         self.log.info(
             "worker {worker} answers {tasks} from {broker}",
             worker=self.worker_id,
@@ -237,41 +242,25 @@ class Worker(service.Service):
             broker=self._connection.broker,
         )
 
-    async def _declare(self, client: AMQClient, queues: dict[str, list[str]]) -> None:
+    async def _declare(self, client: AMQClient) -> None:
         declarer = Declarer(client)
         await declarer.topology()
-        for queue, task_ids in queues.items():
+        for queue, task_ids in self._registry.queues().items():
             await declarer.queue(task_queue(queue, self._queue_type))
             await declarer.bind([task_binding(task_id, queue) for task_id in task_ids])
         await declarer.close()
 
-    async def _listen(self, channel: AMQChannel) -> None:
-        """The control queue: that it is bound by the tasks' ids is what a probe finds."""
-        self._connections += 1
-        control = control_queue(self.worker_id, self._connections)
-        await channel.queue_declare(
-            queue=control.name, exclusive=control.exclusive, auto_delete=control.auto_delete
-        )
-        for binding in control_bindings(control.name, self._registry.task_ids):
-            await channel.queue_bind(
-                queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
-            )
-        await channel.consume(control.name, _ignore_probe, no_ack=True)
-
     def _lost(self, reason: CrewError) -> None:
         """What was not started comes again, to whichever worker; what runs goes on, and its reply is kept."""
-        self._let_go()
+        self._consumption.lost()
 
-    def _let_go(self) -> None:
-        self._intake = None
-        self._is_beginning = self._begins_again = False
-        self._runner.hand_back()
-
-    def _queue_gone(self) -> None:
+    def _queue_gone(self, channel: AMQChannel, queue: str) -> None:
         """Declare it anew with a new connection: a consumer must not die in silence."""
-        self.log.warn("a queue was deleted: connecting anew to declare it")
-        if self._intake is not None:
-            self._intake.channel.client.fail(ConnectionLostError("a task queue was deleted"))
+        if self._draining:
+            # It needs no queue any more, and this connection is the only one for its last acks.
+            return
+        self.log.warn("the queue {queue} was deleted: connecting anew to declare it", queue=queue)
+        channel.client.fail(ConnectionLostError(f"the queue {queue} was deleted"))
 
     # -- calls -------------------------------------------------------------------------
 
@@ -287,7 +276,7 @@ class Worker(service.Service):
             return
         self._runner.take(call, taken)
         if self._runner.held:
-            self._watch()
+            self._consumption.watch()
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         taken: Any = attempt.delivery
@@ -300,7 +289,7 @@ class Worker(service.Service):
             attempt.move(REPLIED)
         attempt.move(SETTLED)
         if self._prefetch.ran(answer.elapsed):
-            self._let_come_as_many()
+            self._consumption.follow()
 
     def _unsendable(self, answer: Answer, error: CrewError) -> Answer:
         """What is said in place of an answer that the wire or the broker doesn't take."""
@@ -312,75 +301,24 @@ class Worker(service.Service):
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
-    # -- room, and the lack of it ---------------------------------------------------------
+    # -- threads -----------------------------------------------------------------------
 
     def _room(self) -> None:
         """A thread is free."""
-        self._saturation.thread_free()
+        self._consumption.thread_free()
         self._runner.start_held()
-        if self._intake is not None and not self._intake.consuming and self._pool.idle:
-            self._consume_anew(resume=True)
-
-    def _watch(self) -> None:
-        self._saturation.watch(_SLOWED_AFTER if self._prefetch.raised else SATURATED_AFTER)
-
-    def _consuming_failed(self, failure: Failure, intake: Intake) -> None:
-        # Where the connection ended, the next one begins anew.
-        if not intake.channel.closed:
-            self.log.failure("consuming could not go on", failure)
-
-    def _saturated(self) -> None:
-        """Nothing was started for a while: let others have what waits here."""
-        if not self._runner.held or self._intake is None or not self._intake.consuming:
-            return
-        was_raised = self._prefetch.raised
-        self._prefetch.lower()
-        self._pool.ahead = 0
-        self._intake.end().addCallback(lambda _: self._share(consume=was_raised))
-
-    def _share(self, consume: bool) -> None:
-        self._hand_back(_may_go_back)
-        if consume:
-            self._consume_anew(resume=True)
-
-    def _let_come_as_many(self) -> None:
-        """What the broker sends ahead, the threads are given ahead as well."""
-        self._pool.ahead = self._prefetch.count if self._prefetch.raised else 0
-        self._consume_anew()
-
-    def _consume_anew(self, resume: bool = False) -> None:
-        intake = self._intake
-        if intake is None or intake.channel.closed or self._draining or intake.consuming is resume:
-            return
-        if self._is_beginning:
-            self._begins_again = True
-            return
-        self._is_beginning = True
-        begun = Deferred.fromCoroutine(intake.begin(self._prefetch.count))
-        begun.addErrback(self._consuming_failed, intake).addCallback(self._begun, intake)
-
-    def _begun(self, result: object, intake: Intake) -> None:
-        if intake is not self._intake:
-            return
-        self._is_beginning = False
-        if self._begins_again:
-            self._begins_again = False
-            self._consume_anew()
+        if self._consumption.paused and self._pool.idle:
+            self._consumption.resume()
 
     @contextmanager
     def _together(self) -> Iterator[None]:
         """Replies that are due together leave in one write, and their acks, as few as can be, behind them."""
-        client, intake = self._connection.client, self._intake
+        client, intake = self._connection.client, self._consumption.intake
         if client is None or intake is None:
             yield
             return
         with client.corked(), intake.together():
             yield
-
-    def _hand_back(self, may_go: Callable[[Attempt], bool] = lambda attempt: True) -> None:
-        for attempt in self._runner.hand_back(may_go):
-            taken: Any = attempt.delivery
-            taken.hand_back()
 
     def _too_many_stuck(self) -> None:
         self._on_fatal(ThreadsStuckError(len(self._pool.status().stuck)))
@@ -389,17 +327,13 @@ class Worker(service.Service):
 
     async def _stop(self) -> None:
         self._draining = True
-        self._saturation.stop()
-        intake = self._intake
-        if intake is not None:
-            await _within(intake.end(), _SETTLE_TIMEOUT, self._reactor)
-            self._hand_back()
+        await _within(self._consumption.end(), _SETTLE_TIMEOUT, self._reactor)
+        self._consumption.hand_back()
         if not await _within(self._runner.when_ended(), self._drain, self._reactor):
             count = self._unfinished = self._runner.in_progress
             self.log.warn("{count} tasks did not end within {drain:g} s", count=count, drain=self._drain)
         await _within(self._answers.when_settled(), _SETTLE_TIMEOUT, self._reactor)
         self._runner.stop()
-        self._saturation.stop()
         self._answers.stop()
         await self._connection.stopService()
         self._publisher.stop(ConnectionLostError("the worker was stopped"))
@@ -425,25 +359,21 @@ def node_uuid() -> str:
     return str(UUID(int=getnode()))
 
 
-def _may_go_back(attempt: Attempt) -> bool:
-    """
-    Whether a call that was not begun can be handed back once more.
+def _registry_of(definitions: Iterable[TaskDefinition]) -> Registry:
+    registry = Registry(definitions)
+    if not registry.task_ids:
+        raise ConfigurationError("a worker needs at least one task; declare one with @Task('name')")
+    return registry
 
-    Quorum queues count that before RabbitMQ 4.3, and call a message poison in
-    the end: so it is not done by halves.
-    """
-    taken: Any = attempt.delivery
-    count: int = taken.deliveries
-    return count < DELIVERY_LIMIT // 2
+
+def _settings_of(worker_id: str, given: dict[str, Any]) -> Settings:
+    own = {"uuid": worker_id, "node_uuid": node_uuid(), "options": {}}
+    return Settings(**(own | given))
 
 
 def _check_reply_headers(headers: Headers) -> None:
     check_headers(headers)
     sendable_headers(headers)
-
-
-def _ignore_probe(delivery: Delivery) -> None:
-    """That it came here at all, and so was not returned, is its answer."""
 
 
 async def _within(waiting: Deferred[None], seconds: float, clock: Any) -> bool:

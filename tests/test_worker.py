@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+
 from crew_tx.amqp.uri import parse_all
 from crew_tx.errors import (
     AuthenticationError,
@@ -102,7 +104,8 @@ class StartTests(WorkerTestCase):
         looked = {
             each.fields.get("exchange", each.fields.get("queue")): each.fields["passive"]
             for each in self.seen
-            if each.name == "exchange.declare" or each.fields.get("queue") == "crew.dead"
+            if each.name == "exchange.declare"
+            or (each.name == "queue.declare" and each.fields["queue"] == "crew.dead")
         }
         names = ("crew.tasks", "crew.workers", "crew.replies", "crew.dlx", "crew.dead", "crew.pubsub")
         self.assertEqual({name: looked.get(name) for name in names}, dict.fromkeys(names, True))
@@ -551,6 +554,33 @@ class ConnectionTests(WorkerTestCase):
         declared = [sent.fields.get("queue") for sent in self.accept().read() if sent.name == "queue.declare"]
         self.assertIn("crew.tasks.echo", declared)
 
+    def test_a_control_queue_that_is_deleted_is_made_again(self) -> None:
+        """No probe would find the worker any more; it says why it connects anew."""
+        self.start()
+        name = f"crew.control.{self.worker.worker_id}.1"
+        with capturedLogs() as logs:
+            self.cancel(name, self.channel)
+            self.peer.settle()
+        texts = [formatEvent(event) for event in logs if event["log_level"] is LogLevel.warn]
+        self.assertIn(f"the queue {name} was deleted: connecting anew to declare it", texts)
+        self.assertFalse(self.worker.status().connected)
+        self.advance(5)
+        bound = [sent.fields["queue"] for sent in self.accept().read() if sent.name == "queue.bind"]
+        self.assertEqual(bound.count(f"crew.control.{self.worker.worker_id}.2"), 4)
+
+    def test_one_that_is_deleted_before_the_worker_is_ready(self) -> None:
+        """The same: the next connection has another."""
+        self.make().startService()
+
+        def delete(sent: Sent) -> None:
+            self.cancel(f"crew.control.{self.worker.worker_id}.1", sent.channel)
+
+        self.accept(lambda peer: peer.answers.update({"confirm.select": delete}))
+        self.assertFalse(self.worker.status().connected)
+        self.advance(5)
+        self.accept()
+        self.assertTrue(self.worker.status().connected)
+
     def test_a_channel_that_the_broker_closes_brings_a_new_connection(self) -> None:
         """As it does where a call was not settled for half an hour."""
         self.start()
@@ -684,6 +714,30 @@ class StopTests(WorkerTestCase):
         self.peer.unread = []
         self.threads.step_all()
         self.assertEqual(self.sent(), [("reply", 12)])
+
+    def test_a_control_queue_that_is_deleted_meanwhile_is_not_missed(self) -> None:
+        """The connection is kept: without it, what runs could not be acknowledged, and would run again."""
+        peer = self.start()
+        tag = self.call("echo", 12)
+        self.worker.stopService()
+        peer.settle()
+        self.cancel(f"crew.control.{self.worker.worker_id}.1", self.channel)
+        peer.settle()
+        peer.unread = []
+        self.threads.step_all()
+        self.assertEqual(self.sent(), [("reply", 12), ("ack", tag)])
+
+    def test_it_does_not_start_again(self) -> None:
+        """Neither while it stops nor after that: it says so, and stays as it is."""
+        self.start()
+        stopped = self.worker.stopService()
+        for _ in range(2):
+            error = self.assertRaises(RuntimeError, self.worker.startService)
+            self.assertIn("make another", str(error))
+            self.assertFalse(self.worker.running)
+            self.peer.settle()
+        self.successResultOf(stopped)
+        self.assertEqual(self.attempts, [])
 
     def test_a_worker_that_never_connected(self) -> None:
         """It stops at once."""

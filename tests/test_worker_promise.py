@@ -14,7 +14,18 @@ from tests.workers import WorkerTestCase
 _OFTEN = ("call", "call", "call", "run", "run", "confirm", "wait")
 _SELDOM = (
     *("fail", "short", "unknown", "one way", "nonsense", "asynchronous", "end asynchronous"),
-    *("nack", "return", "lose", "queue gone", "channel closed", "block", "unblock", "pause", "resume"),
+    *(
+        "nack",
+        "return",
+        "lose",
+        "queue gone",
+        "control gone",
+        "channel closed",
+        "block",
+        "unblock",
+        "pause",
+        "resume",
+    ),
 )
 _WAITS = (0.3, 1, 3, 6, 31)
 _events = st.lists(
@@ -151,6 +162,14 @@ class PromiseTests(WorkerTestCase):
     def do_queue_gone(self, _: int) -> None:
         if not self.peer.lost:
             self.cancel("crew.tasks.echo", self.channel)
+
+    def do_control_gone(self, _: int) -> None:
+        if not self.peer.lost:
+            self.cancel(self.control(), self.channel)
+
+    def control(self) -> str:
+        """The control queue of this connection."""
+        return next(queue for queue in reversed(self.tags) if queue.startswith("crew.control."))
 
     def do_channel_closed(self, _: int) -> None:
         if not self.peer.lost:

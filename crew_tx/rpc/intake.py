@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
@@ -14,6 +14,11 @@ from crew_tx.errors import AccessRefusedError
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.settlement import Settlements
 from crew_tx.topology import task_queue_name
+
+#: Takes a delivery, and what settles it.
+Received = Callable[[Delivery, TakenDelivery], object]
+#: Takes the channel, and the name of a queue that the broker deleted.
+QueueGone = Callable[[AMQChannel, str], object]
 
 
 class Intake:
@@ -25,14 +30,12 @@ class Intake:
     :param queue_gone: called when the broker ended a consumer, since its queue is gone.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         channel: AMQChannel,
         queues: list[str],
-        received: Callable[[Delivery, TakenDelivery], object],
-        queue_gone: Callable[[], object],
+        received: Received,
+        queue_gone: QueueGone,
     ) -> None:
         self.channel = channel
         self._queues = queues
@@ -53,7 +56,7 @@ class Intake:
         :raises txamqp.client.Closed: if the channel ends otherwise.
         """
         self.consuming = True
-        old, self._tags = self._tags, []
+        old = self._tags.copy()
         # It counts for the consumers that come after it alone.
         await self.channel.basic_qos(prefetch_count=prefetch)
         for queue in self._queues:
@@ -62,13 +65,19 @@ class Intake:
             # Not before: end() may have begun another list meanwhile.
             self._tags.append(tag)
         for tag in old:
-            await self.channel.cancel(tag)
+            await self._cancel(tag)
         if not self.consuming:
             await self.end()
 
+    async def _cancel(self, tag: str) -> None:
+        """End one consumer, unless :meth:`end` has done so meanwhile."""
+        if tag in self._tags:
+            self._tags.remove(tag)
+            await self.channel.cancel(tag)
+
     async def _consume(self, queue: str) -> str:
         try:
-            return await self.channel.consume(queue, self._delivered, on_cancelled=self._gone)
+            return await self.channel.consume(queue, self._delivered, on_cancelled=partial(self._gone, queue))
         except Exception as error:
             refused = translated(error, f"consuming from {queue}")
             raise (refused if isinstance(refused, AccessRefusedError) else error) from None
@@ -87,6 +96,6 @@ class Intake:
         self._settlements.taken(tag)
         self._received(delivery, TakenDelivery(self.channel, tag, self._settlements, delivery.properties))
 
-    def _gone(self, tag: str) -> None:
+    def _gone(self, queue: str, tag: str) -> None:
         if tag in self._tags:
-            self._queue_gone()
+            self._queue_gone(self.channel, queue)

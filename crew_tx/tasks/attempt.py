@@ -82,6 +82,11 @@ class Attempt:
         self.move(RUNNING)
         self.started = now
 
+    def take_back(self) -> None:
+        """Note that no thread has begun it."""
+        self.move(TAKEN)
+        self.started = None
+
     def move(self, state: State) -> None:
         """
         Go to another state.

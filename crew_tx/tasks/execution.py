@@ -3,8 +3,9 @@ From a call to its answer: read the request, run the task, write the outcome.
 
 A worker answers whatever happens, so an exception becomes an error answer, in
 the call's content type where that can hold a map. :func:`perform` runs in a
-thread, for every call, and is written straight through for that;
-:func:`perform_async` runs on the reactor.
+thread, for every call, and is written straight through for that, the making of
+its answer included; :func:`perform_async` runs on the reactor. What both come
+to when anything was raised is the same.
 """
 
 from __future__ import annotations
@@ -75,9 +76,8 @@ def perform(
             headers,
         )
     except BaseException as error:
-        kind = _kind_of(error, request)
         headers = _sendable(attempt_context.headers, check_headers)
-        return _failed(call, codec, kind, error, worker_id, now() - started, headers)
+        return _failed(call, codec, error, request, worker_id, now() - started, headers)
     finally:
         current.reset(token)
 
@@ -123,17 +123,7 @@ def error_answer(
     """
     body = {"type": error_type, "message": message, "traceback": traceback}
     encoded = codec.encode_like(body, call.content_type)
-    return Answer(
-        call.call_id,
-        encoded.body,
-        encoded.content_type,
-        encoded.content_encoding,
-        kind,
-        worker_id,
-        elapsed,
-        call.persistent,
-        headers or {},
-    )
+    return _answer(call, encoded, kind, worker_id, elapsed, headers or {})
 
 
 async def _perform_async(
@@ -158,21 +148,10 @@ async def _perform_async(
         encoded = await _encode(value, call, codec, in_thread)
         headers = dict(attempt_context.headers)
         check_headers(headers)
-        return Answer(
-            call.call_id,
-            encoded.body,
-            encoded.content_type,
-            encoded.content_encoding,
-            None,
-            worker_id,
-            now() - started,
-            call.persistent,
-            headers,
-        )
+        return _answer(call, encoded, None, worker_id, now() - started, headers)
     except BaseException as error:
-        kind = _kind_of(error, request)
         headers = _sendable(attempt_context.headers, check_headers)
-        return _failed(call, codec, kind, error, worker_id, now() - started, headers)
+        return _failed(call, codec, error, request, worker_id, now() - started, headers)
 
 
 async def _decode(call: Call, codec: Codec, in_thread: InThread) -> Any:
@@ -188,15 +167,27 @@ async def _encode(value: Any, call: Call, codec: Codec, in_thread: InThread) -> 
     return codec.encode_like(value, call.content_type)
 
 
+def _answer(
+    call: Call,
+    encoded: Encoded,
+    kind: ErrorKind | None,
+    worker_id: str | None,
+    elapsed: float,
+    headers: Headers,
+) -> Answer:
+    return Answer(call.call_id, *encoded, kind, worker_id, elapsed, call.persistent, headers)
+
+
 def _failed(
     call: Call,
     codec: Codec,
-    kind: ErrorKind,
     error: BaseException,
+    request: object,
     worker_id: str,
     elapsed: float,
     headers: Headers,
 ) -> Answer:
+    kind = _kind_of(error, request)
     try:
         return error_answer(
             call, codec, kind, *describe(error), worker_id=worker_id, elapsed=elapsed, headers=headers

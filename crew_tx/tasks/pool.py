@@ -113,10 +113,18 @@ class ThreadPool:
 
         :returns: those; they are not run, and not finished.
         """
-        recalled = [job for job in self._jobs.values() if self._threads.recall(job)]
-        for job in recalled:
-            self._drop(job)
-        return recalled
+        return [job for job in list(self._jobs.values()) if self.withdraw(job)]
+
+    def withdraw(self, job: Job) -> bool:
+        """
+        Take one job back, as :meth:`recall` does.
+
+        :returns: False if a thread has begun it, or it was taken back before.
+        """
+        if id(job) not in self._jobs or not self._threads.recall(job):
+            return False
+        self._drop(job)
+        return True
 
     def interrupt(self, job: Job) -> bool:
         """

@@ -15,8 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from crew_tx.codec import Codec
+from crew_tx.interfaces import IHeldCalls
 from crew_tx.message import Answer, Call, ErrorKind
 from crew_tx.tasks import attempt as states
 from crew_tx.tasks.attempt import Attempt
@@ -67,6 +69,7 @@ class Execution:
         return self.attempt.call.task_id, self.attempt.call.call_id
 
 
+@implementer(IHeldCalls)
 class TaskRunner:
     """
     The calls that one worker has.
@@ -145,9 +148,7 @@ class TaskRunner:
         """Start what is held, as far as there is room."""
         while self._backlog and self._pool.idle:
             attempt = self._backlog.pop()
-            definition = self._registry.get(attempt.call.task_id)
-            assert definition is not None
-            self._start(attempt, definition)
+            self._start(attempt, self._definition(attempt))
 
     def hand_back(self, may_go: Callable[[Attempt], bool] = lambda attempt: True) -> list[Attempt]:
         """
@@ -159,18 +160,20 @@ class TaskRunner:
         for job in self._pool.recall():
             assert isinstance(job, Execution)
             del self._running[job.attempt]
-            job.attempt.move(states.TAKEN)
+            job.attempt.take_back()
             attempts.append(job.attempt)
         kept = [attempt for attempt in attempts if not may_go(attempt)]
         for attempt in kept:
-            definition = self._registry.get(attempt.call.task_id)
-            assert definition is not None
-            self._backlog.push(definition.queue, attempt.call.priority, attempt)
+            self._backlog.push(self._definition(attempt).queue, attempt.call.priority, attempt)
         gone = [attempt for attempt in attempts if attempt not in kept]
         for attempt in gone:
             self._limits.clear(attempt)
             attempt.move(states.RETURNED)
         return gone
+
+    def give_ahead(self, count: int) -> None:
+        """Give the threads so many calls that they can't begin at once."""
+        self._pool.ahead = count
 
     def when_ended(self) -> Deferred[None]:
         """A Deferred that fires when nothing runs that isn't answered."""
@@ -261,25 +264,34 @@ class TaskRunner:
     def _overdue(self, attempt: Attempt) -> None:
         execution = self._running.pop(attempt, None)
         if execution is not None:
-            self._time_out(attempt)
-            self._interrupt(execution)
+            self._ran_too_long(execution)
         elif self._backlog.remove(attempt):
             self._held_too_long(attempt)
         self._tell_ended()
 
+    def _ran_too_long(self, execution: Execution) -> None:
+        attempt = execution.attempt
+        if self._pool.withdraw(execution):
+            attempt.take_back()
+            self._held_too_long(attempt)
+            return
+        self._time_out(attempt, f"the task {attempt.call.task_id!r} ran over its time limit")
+        self._interrupt(execution)
+
     def _held_too_long(self, attempt: Attempt) -> None:
         call = attempt.call
         if self.seconds() - attempt.received < call.expiration / 1000:
-            self._time_out(attempt)
+            limit = _limit(call, self._definition(attempt))
+            waited = f"waited in the worker for a thread for {limit:g} s, which is its time limit"
+            self._time_out(attempt, f"the task {call.task_id!r} {waited}")
             return
         attempt.move(states.EXPIRED)
         text = f"the worker held the call for {call.expiration / 1000:g} s without a free thread"
         self._answered(attempt, self._own_answer(attempt, "expired", "crew_tx.errors.ExpirationError", text))
 
-    def _time_out(self, attempt: Attempt) -> None:
+    def _time_out(self, attempt: Attempt, text: str) -> None:
         attempt.move(states.TIMED_OUT)
         self.timeouts += 1
-        text = f"the task {attempt.call.task_id!r} ran over its time limit"
         self._answered(attempt, self._own_answer(attempt, "timeout", "crew_tx.errors.TaskTimeoutError", text))
 
     def _interrupt(self, execution: Execution) -> None:
@@ -288,6 +300,12 @@ class TaskRunner:
             execution.waiting.cancel()
         else:
             self._pool.interrupt(execution)
+
+    def _definition(self, attempt: Attempt) -> TaskDefinition:
+        """Of a call that is held or runs, so its task is known."""
+        definition = self._registry.get(attempt.call.task_id)
+        assert definition is not None
+        return definition
 
     def _tell_ended(self) -> None:
         if not self._running:

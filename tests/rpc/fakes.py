@@ -86,6 +86,14 @@ class Channel:
         self.events.append(("qos", prefetch_count))
         return self._wait()
 
+    def queue_declare(self, **fields: Any) -> Deferred[Any]:
+        self.events.append(("declare", fields))
+        return self._wait()
+
+    def queue_bind(self, queue: str, exchange: str, routing_key: str) -> Deferred[Any]:
+        self.events.append(("bind", queue, exchange, routing_key))
+        return self._wait()
+
     # -- what a test does --------------------------------------------------------------
 
     def take(self) -> list[tuple[Any, ...]]:

@@ -20,16 +20,13 @@ class IntakeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.channel = Channel()
         self.received: list[tuple[Any, TakenDelivery]] = []
-        self.gone = 0
+        self.gone: list[tuple[Any, str]] = []
         self.intake = Intake(
             self.channel,  # type: ignore[arg-type]
             ["a", "b"],
             lambda delivery, taken: self.received.append((delivery, taken)),
-            self._queue_gone,
+            lambda channel, queue: self.gone.append((channel, queue)),
         )
-
-    def _queue_gone(self) -> None:
-        self.gone += 1
 
     def begin(self, prefetch: int = 10) -> Deferred[None]:
         """Begin, and go on as the broker answers."""
@@ -149,6 +146,25 @@ class IntakeTests(SynchronousTestCase):
         self.successResultOf(begun)
         self.assertFalse(self.intake.consuming)
 
+    def test_an_end_in_the_middle_of_a_beginning_anew_ends_the_old(self) -> None:
+        """At once, or they would go on taking what is handed back; and once."""
+        self.begun()
+        begun = self.begin()
+        self.channel.take()
+        ended = self.intake.end()
+        self.assertEqual(self.channel.take(), [("cancel", f"tag.{_A}"), ("cancel", f"tag.{_B}")])
+        self.answer(None, None)
+        self.assertNoResult(ended)
+        self.answer(None)
+        self.successResultOf(ended)
+        self.answer("new a", "new b")
+        self.assertEqual(
+            self.channel.take(),
+            [("consume", _A), ("consume", _B), ("cancel", "new a"), ("cancel", "new b")],
+        )
+        self.answer(None, None)
+        self.successResultOf(begun)
+
     def test_a_beginning_that_the_broker_refuses_fails(self) -> None:
         """Whoever began has to know."""
         begun = self.begin()
@@ -157,14 +173,14 @@ class IntakeTests(SynchronousTestCase):
         self.failureResultOf(begun, ValueError)
 
     def test_a_queue_that_is_gone_is_told_of(self) -> None:
-        """By the consumer that the broker ended."""
+        """By its name; and on which channel."""
         self.begun()
         self.channel.consumers[f"tag.{_A}"][1](f"tag.{_A}")
-        self.assertEqual(self.gone, 1)
+        self.assertEqual(self.gone, [(self.channel, _A)])
 
     def test_a_consumer_that_was_ended_here_is_not(self) -> None:
         """Its queue may go when it likes."""
         self.begun()
         self.intake.end()
         self.channel.consumers[f"tag.{_A}"][1](f"tag.{_A}")
-        self.assertEqual(self.gone, 0)
+        self.assertEqual(self.gone, [])

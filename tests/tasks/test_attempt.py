@@ -45,6 +45,15 @@ class AttemptTests(SynchronousTestCase):
         self.assertRaises(RuntimeError, running.start, 8.0)
         self.assertEqual(running.started, 7.0)
 
+    def test_one_that_no_thread_began_can_be_taken_back(self) -> None:
+        """As if it had not been started; it can be again."""
+        running = attempt()
+        running.start(7.0)
+        running.take_back()
+        self.assertEqual((running.state, running.started), (TAKEN, None))
+        running.start(8.0)
+        self.assertEqual((running.state, running.started), (RUNNING, 8.0))
+
     def test_every_outcome_is_replied_to_and_settled(self) -> None:
         """In that order, or settled alone for a one-way call."""
         paths: list[list[State]] = [[RUNNING, outcome] for outcome in (DONE, FAILED, TIMED_OUT, CANCELLED)]

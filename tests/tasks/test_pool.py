@@ -152,6 +152,17 @@ class PoolTests(SynchronousTestCase):
         self.threads.step(job)
         self.assertEqual(job.outcomes, ["done"])
 
+    def test_a_job_that_no_thread_has_begun_is_withdrawn(self) -> None:
+        """It is neither run nor finished; one that was begun goes on."""
+        pool = self.pool(size=1)
+        pool.ahead = 1
+        begun, waiting = self.started(pool, "begun"), self.started(pool, "waiting")
+        self.assertEqual([pool.withdraw(job) for job in (begun, waiting, waiting)], [False, True, False])
+        self.assertEqual((pool.waiting, pool.idle), (0, 1))
+        self.threads.step_all()
+        self.assertEqual((begun.outcomes, waiting.outcomes), (["done"], []))
+        self.assertEqual([pool.withdraw(begun), pool.withdraw(RecordingJob())], [False, False])
+
     def test_a_quarantined_thread_that_ends_after_all_leaves(self) -> None:
         """Its outcome is delivered, and there is one thread less."""
         pool = self.pool(1)

@@ -8,9 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from crew_tx.codec import LARGE, Codec
 from crew_tx.errors import TimeLimitExceeded
+from crew_tx.interfaces import IHeldCalls
 from crew_tx.message import Answer, Call, check_headers
 from crew_tx.tasks.attempt import Attempt
 from crew_tx.tasks.context import Settings, context
@@ -369,7 +371,7 @@ class LimitTests(RunnerTestCase):
         self.clock.advance(0.1)
         [(attempt, answer)] = self.answers
         self.assertEqual((answer.error, answer.elapsed, attempt.state), ("timeout", 3.0, "timed out"))
-        self.assertIn("'echo'", self.value(answer)["message"])
+        self.assertEqual(self.value(answer)["message"], "the task 'echo' ran over its time limit")
         self.assertEqual(self.value(answer)["type"], "crew_tx.errors.TaskTimeoutError")
         self.assertEqual(self.counts(), (0, 0, 1))
         self.threads.step()
@@ -441,7 +443,41 @@ class LimitTests(RunnerTestCase):
         self.take("echo", "running")
         self.take("short", "held", expiration=60_000)
         self.clock.advance(2)
+        [(_, answer)] = self.answers
+        self.check_waited(answer)
         self.assertEqual((self.answered(), self.counts()), (["timeout"], (0, 0, 1)))
+        self.threads.step_all()
+
+    def check_waited(self, answer: Answer) -> None:
+        """It says that no thread was free for 2 s; and the task did not run at all."""
+        message = self.value(answer)["message"]
+        self.assertEqual(
+            message, "the task 'short' waited in the worker for a thread for 2 s, which is its time limit"
+        )
+        self.assertEqual(answer.elapsed, 0.0)
+
+    def test_what_no_thread_began_within_its_limit_waited_as_well(self) -> None:
+        """Though it was given to the threads already; none of them runs it after that."""
+        self.make(threads=1)
+        self.runner.give_ahead(1)
+        self.take("echo", "running")
+        self.take("short", "given", expiration=60_000)
+        self.assertEqual(len(self.threads.jobs), 2)
+        self.clock.advance(2)
+        [(attempt, answer)] = self.answers
+        self.assertEqual((attempt.call.call_id, attempt.state, attempt.started), ("given", "timed out", None))
+        self.check_waited(answer)
+        self.threads.step_all()
+        self.assertEqual((self.answered(), self.counts()), (["timeout", "running"], (1, 0, 1)))
+
+    def test_what_no_thread_began_within_its_expiration_has_expired(self) -> None:
+        """Told at its limit: until then it might have been begun."""
+        self.make(threads=1)
+        self.runner.give_ahead(1)
+        self.take("echo", "running")
+        self.take("short", "given", expiration=1_500)
+        self.clock.advance(2)
+        self.assertEqual((self.answered(), self.counts()), (["expired"], (0, 0, 0)))
         self.threads.step_all()
 
     def test_a_job_that_was_interrupted_as_it_ended(self) -> None:
@@ -472,6 +508,23 @@ class LimitTests(RunnerTestCase):
 
 class HandBackTests(RunnerTestCase):
     """Letting go of what is not started."""
+
+    def test_it_is_what_consumers_see(self) -> None:
+        """All of the interface."""
+        self.assertTrue(verifyObject(IHeldCalls, self.runner))
+
+    def test_what_no_thread_has_begun_is_not_started(self) -> None:
+        """Though it was given to them; what may not go is held, and started once more."""
+        self.make(threads=1)
+        self.runner.give_ahead(2)
+        for data in ("running", "goes", "stays"):
+            self.take("echo", data)
+        self.assertEqual((len(self.threads.jobs), self.runner.held), (3, 2))
+        attempts = self.runner.hand_back(lambda attempt: attempt.call.call_id == "goes")
+        self.assertEqual([attempt.delivery for attempt in attempts], ["delivery of goes"])
+        self.assertEqual((self.runner.held, self.runner.in_progress), (1, 1))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["running", "stays"])
 
     def test_the_unstarted_are_handed_back(self) -> None:
         """In the order in which they would have been started; what runs goes on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.tasks.saturation import Saturation
+from crew_tx.rpc.saturation import Saturation
 
 
 class SaturationTests(SynchronousTestCase):
