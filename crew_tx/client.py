@@ -1,18 +1,16 @@
 """
 The caller's side.
 
-A call goes: :meth:`Client.call` -> an entry in the pending table -> its body
-encoded -> its properties -> the publisher, which writes it when it may. Back:
-the reply queue -> :class:`~crew_tx.rpc.replies.ReplyReader` -> the pending
-table -> the Deferred.
+A call goes: :meth:`Client.call` -> its plan -> an entry in the pending table ->
+its body encoded -> its properties -> the publisher, which writes it when it may.
+Back: the :class:`~crew_tx.rpc.reply_queue.ReplyQueue` of the connection ->
+:class:`~crew_tx.rpc.replies.ReplyReader` -> the pending table -> the Deferred.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -22,37 +20,27 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from crew_tx.amqp.channel import AMQChannel
-from crew_tx.amqp.declare import Declarer
-from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.protocol import AMQClient
-from crew_tx.amqp.publisher import PUBLISH_TIMEOUT, Publication, Publisher
+from crew_tx.amqp.publisher import PUBLISH_TIMEOUT, Publisher
 from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
 from crew_tx.amqp.uri import DEFAULT_URL, parse_all
 from crew_tx.codec import Codec, Encoded
-from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError, ReplyLostError
+from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError
 from crew_tx.message import Headers, Reply
-from crew_tx.rpc.options import DEFAULT_EXPIRATION, CallOptions
-from crew_tx.rpc.outgoing import Probe, Sent
+from crew_tx.rpc.options import DEFAULT_EXPIRATION, GivenOptions, checked_call_id
+from crew_tx.rpc.outgoing import Outgoing, Probe, Sent
 from crew_tx.rpc.parallel import Parallel
-from crew_tx.rpc.pending import PendingCall, PendingCalls
-from crew_tx.rpc.plan import CallPlan
-from crew_tx.rpc.replies import BatchedAcks, ReplyReader
+from crew_tx.rpc.pending import PendingCalls
+from crew_tx.rpc.plan import CallPlan, CallPlans
+from crew_tx.rpc.replies import ReplyReader
+from crew_tx.rpc.reply_queue import ReplyQueue
 from crew_tx.status import ClientStatus
-from crew_tx.topology import (
-    QueueType,
-    check_name,
-    check_queue_type,
-    reply_bindings,
-    reply_queue,
-)
+from crew_tx.topology import QueueType, check_name, check_queue_type
 
 Callback = Callable[[Any, Headers], object]
 
 CONNECT_TIMEOUT = 30.0
-CLOSE_TIMEOUT = 3.0
-#: Tasks and sets of options for which is kept what their calls have in common.
-_MOST_PLANS = 1024
+_STILL_CLOSING = "the client is still closing: wait for the Deferred of close(), then connect again"
 
 
 class Client(Service):
@@ -105,13 +93,18 @@ class Client(Service):
         self._ids = 0
         self.client_id = f"{name or 'client'}-{self._unique}"
         self._codec = Codec(serializer, allow_pickle=allow_pickle, max_message_size=max_message_size)
-        self._reply_queue = reply_queue(self.client_id, reply_queue_type)
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
         self._pending = PendingCalls(reactor, self._publisher.withdraw)
         self._replies = ReplyReader(self._pending, self._codec, self._in_thread)
-        self._plans = lru_cache(maxsize=_MOST_PLANS)(CallPlan)
-        self._acks: BatchedAcks | None = None
-        self._channel: AMQChannel | None = None
+        self._reply_queue = ReplyQueue(
+            reactor,
+            self.client_id,
+            reply_queue_type,
+            self._replies.received,
+            self._pending.fail_written,
+        )
+        self._plans = CallPlans(self.client_id)
+        self._one_way_plans = CallPlans(None)
         self._connection = BrokerConnection(
             reactor,
             parse_all(url or os.environ.get("CREW_BROKER") or DEFAULT_URL),
@@ -134,10 +127,14 @@ class Client(Service):
             :class:`AuthenticationError`, :class:`AccessRefusedError`,
             :class:`NotFoundError` or :class:`PreconditionFailedError` if the
             broker refuses it for good, with :class:`ConnectionLostError` if
-            there is no connection in time.
+            there is no connection in time or the client is closed before, and
+            with :class:`ClientStoppedError` while it is closing.
         """
-        if not self.running:
-            self.startService()
+        try:
+            if not self.running:
+                self.startService()
+        except ClientStoppedError:
+            return fail()
         ready: Deferred[Any] = self._connection.when_ready()
         ready.addTimeout(timeout, self._reactor, self._not_connected)
         return ready.addCallback(lambda _: self)
@@ -146,11 +143,15 @@ class Client(Service):
         """
         Close: pending calls fail with :class:`ClientStoppedError`, the reply queue is deleted.
 
-        :returns: a Deferred that fires when it is done; it doesn't fail.
+        :returns: a Deferred that fires when it is done; it doesn't fail. After
+            that the client may connect again, and not before.
         """
         return self.stopService() if self.running or self._closing else succeed(None)
 
     def startService(self) -> None:
+        """:raises ClientStoppedError: while it is closing."""
+        if self._closing:
+            raise ClientStoppedError(_STILL_CLOSING)
         super().startService()
         self._pending.start()
         self._connection.startService()
@@ -174,7 +175,9 @@ class Client(Service):
         stopped = ClientStoppedError("the client was stopped")
         self._pending.stop(stopped)
         self._publisher.stop(stopped)
-        await self._close()
+        await self._reply_queue.delete()
+        await self._connection.stopService()
+        self._reply_queue.lost()
 
     def status(self) -> ClientStatus:
         """A snapshot of what the client does."""
@@ -235,17 +238,14 @@ class Client(Service):
             Deferred errbacks with one of :mod:`crew_tx.errors`; cancelling it
             ends the call with ``CancelledError``.
         """
-        options = CallOptions(
-            priority, expiration, timeout, persistent, headers, serializer, compress, call_id, require_worker
-        )
+        options = (priority, expiration, timeout, persistent, serializer, compress, require_worker)
         if callback is None:
-            return self._start(task_id, data, options, wants_reply=False)
+            return self._start(task_id, data, options, headers, call_id)
         if call_id is None:
-            options = options._replace(call_id=self._new_id())
-        self._start(task_id, data, options, wants_reply=True).addBoth(_give, callback).addErrback(
-            _log_callback
-        )
-        return options.call_id
+            call_id = self._id()
+        called = self._start(task_id, data, options, headers, call_id, wants_reply=True)
+        called.addBoth(_give, callback).addErrback(_log_callback)
+        return call_id
 
     def request(
         self,
@@ -268,10 +268,8 @@ class Client(Service):
         :returns: a Deferred of the :class:`Reply`: the value, the reply's
             headers, the worker, and how long the task ran.
         """
-        options = CallOptions(
-            priority, expiration, timeout, persistent, headers, serializer, compress, call_id, require_worker
-        )
-        return self._start(task_id, data, options, wants_reply=True)
+        options = (priority, expiration, timeout, persistent, serializer, compress, require_worker)
+        return self._start(task_id, data, options, headers, call_id, wants_reply=True)
 
     def send(
         self,
@@ -293,20 +291,8 @@ class Client(Service):
         :returns: a Deferred that fires when the broker has the message. Errors
             are as of :meth:`call`, as far as they are known by then.
         """
-        options = CallOptions(
-            priority, expiration, timeout, persistent, headers, serializer, compress, call_id
-        )
-        try:
-            self._pending.check_running()
-            plan = CallPlan(task_id, options, None)
-        except CrewError:
-            return fail()
-        message = Sent(task_id, options.call_id or self._new_id(), self._publisher.withdraw)
-        self._encode(data, options).addCallbacks(
-            lambda encoded: self._publish_sent(message, encoded, plan),
-            lambda failure: message.failed(failure.value),
-        )
-        return message.deferred
+        options = (priority, expiration, timeout, persistent, serializer, compress, False)
+        return self._send(task_id, data, options, headers, call_id)
 
     def parallel(self) -> Parallel:
         """
@@ -321,11 +307,19 @@ class Client(Service):
 
     # -- out -----------------------------------------------------------------------------
 
-    def _start(self, task_id: str, data: Any, options: CallOptions, wants_reply: bool) -> Deferred[Any]:
+    def _start(
+        self,
+        task_id: str,
+        data: Any,
+        options: GivenOptions,
+        headers: Headers | None,
+        call_id: str | None,
+        wants_reply: bool = False,
+    ) -> Deferred[Any]:
         try:
-            plan = self._plan(task_id, options)
+            plan = self._plans.plan(task_id, options, headers)
             call = self._pending.new(
-                task_id, options.call_id or self._new_id(), options.expiration, options.runs, wants_reply
+                task_id, self._id(call_id), plan.options.expiration, plan.runs, wants_reply
             )
         except CrewError:
             return fail()
@@ -333,70 +327,58 @@ class Client(Service):
         # Taken now: a call that ends at once lets go of it.
         deferred = call.deferred
         assert deferred is not None
-        if self._codec.is_large(data):
-            self._encode(data, options).addCallbacks(
-                lambda encoded: self._publish(call, encoded, plan),
-                lambda failure: call.failed(failure.value),
-            )
-            return deferred
-        try:
-            encoded = self._codec.encode(data, options.serializer, options.compress)
-        except CrewError as error:
-            self._pending.fail(call.message_id, error)
-        else:
-            self._publish(call, encoded, plan)
+        self._encode(call, data, plan)
         return deferred
 
-    def _plan(self, task_id: str, options: CallOptions) -> CallPlan:
-        """
-        What such calls have in common; kept for calls to come, where it can be found again.
+    def _send(
+        self, task_id: str, data: Any, options: GivenOptions, headers: Headers | None, call_id: str | None
+    ) -> Deferred[None]:
+        try:
+            self._pending.check_running()
+            plan = self._one_way_plans.plan(task_id, options, headers)
+            message = Sent(task_id, self._id(call_id), self._publisher.withdraw)
+        except CrewError:
+            return fail()
+        deferred = message.deferred
+        assert deferred is not None
+        self._encode(message, data, plan)
+        return deferred
 
-        :raises CrewError: if an argument is wrong, or the broker refuses us for good.
-        """
-        if self._connection.refusal is not None:
-            raise self._connection.refusal
-        if options.headers is None and options.call_id is None:
-            # Something that can't be hashed is wrong, and the check says how.
-            with suppress(TypeError):
-                return self._plans(task_id, options, self.client_id)
-        return CallPlan(task_id, options, self.client_id)
-
-    def _new_id(self) -> str:
+    def _id(self, call_id: str | None = None) -> str:
+        """:raises InvalidArgumentError: if the caller's own can't be a message's."""
+        if call_id is not None:
+            return checked_call_id(call_id)
         self._ids += 1
         return f"{self._unique}.{self._ids}"
 
-    def _encode(self, data: Any, options: CallOptions) -> Deferred[Encoded]:
+    def _encode(self, message: Outgoing, data: Any, plan: CallPlan) -> None:
+        options = plan.options
         if self._codec.is_large(data):
-            return self._in_thread(self._codec.encode, data, options.serializer, options.compress)
+            self._in_thread(self._codec.encode, data, options.serializer, options.compress).addCallbacks(
+                lambda encoded: self._publish(message, encoded, plan),
+                lambda failure: message.failed(failure.value),
+            )
+            return
         try:
-            return succeed(self._codec.encode(data, options.serializer, options.compress))
-        except CrewError:
-            return fail()
+            encoded = self._codec.encode(data, options.serializer, options.compress)
+        except CrewError as error:
+            message.failed(error)
+        else:
+            self._publish(message, encoded, plan)
 
-    def _publish(self, call: PendingCall, encoded: Encoded, plan: CallPlan) -> None:
-        if call.deferred is None:
+    def _publish(self, message: Outgoing, encoded: Encoded, plan: CallPlan) -> None:
+        if message.deferred is None:
             # It ended while its body was encoded.
             return
         try:
-            self._fill(call, encoded, plan)
-            probing = plan.options.require_worker
-            self._publisher.publish(Probe(call, self._pending, self._publisher) if probing else call)
-        except CrewError as error:
-            self._pending.fail(call.message_id, error)
-
-    def _publish_sent(self, message: Sent, encoded: Encoded, plan: CallPlan) -> None:
-        try:
-            # Its body may have been encoded in a thread, and the client stopped meanwhile.
+            # The client may have been stopped meanwhile, too.
             self._pending.check_running()
-            self._fill(message, encoded, plan)
-            self._publisher.publish(message)
+            message.body = encoded.body
+            message.properties = plan.properties(encoded, message.message_id, int(self._reactor.seconds()))
+            probing = plan.options.require_worker
+            self._publisher.publish(Probe(message, self._publisher) if probing else message)
         except CrewError as error:
             message.failed(error)
-
-    def _fill(self, message: Publication, encoded: Encoded, plan: CallPlan) -> None:
-        """:raises EncodeError: if the headers can't be written, or are too large."""
-        message.body = encoded.body
-        message.properties = plan.properties(encoded, message.message_id, int(self._reactor.seconds()))
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -404,36 +386,10 @@ class Client(Service):
     # -- the connection --------------------------------------------------------------------
 
     async def _prepare(self, client: AMQClient) -> None:
-        """Make a new connection ready: what must exist, the reply queue, confirms, the consumer."""
-        declarer = Declarer(client)
-        await declarer.topology()
-        await declarer.queue(self._reply_queue)
-        await declarer.bind(reply_bindings(self.client_id))
-        await declarer.close()
-        channel = await client.open_channel()
-        await channel.confirm_select()
-        self._acks = acks = BatchedAcks(self._reactor, channel)
-
-        def received(delivery: Delivery) -> None:
-            self._replies.received(delivery)
-            acks.add(delivery.delivery_tag)
-
-        await channel.consume(
-            self._reply_queue.name, received, on_cancelled=lambda tag: self._reply_queue_gone(client)
-        )
-        self._channel = channel
-        self._publisher.attach(channel)
-
-    def _reply_queue_gone(self, client: AMQClient) -> None:
-        """Start anew with a connection, and so with a queue, of our own."""
-        error = ReplyLostError(f"the reply queue {self._reply_queue.name} is gone")
-        self._pending.fail_written(error)
-        client.fail(error)
+        self._publisher.attach(await self._reply_queue.consume(client))
 
     def _lost(self, reason: CrewError) -> None:
-        self._channel = None
-        if self._acks is not None:
-            self._acks.stop()
+        self._reply_queue.lost()
         self._pending.fail_written(
             ConnectionLostError(f"{reason}; the task of this call may have run", maybe_sent=True)
         )
@@ -445,32 +401,6 @@ class Client(Service):
     def _not_connected(self, value: Any, timeout: float) -> Any:
         reason = self._connection.last_failure or self._connection.broker
         raise ConnectionLostError(f"no connection to the broker within {timeout:g} s: {reason}")
-
-    async def _close(self) -> None:
-        channel, self._channel = self._channel, None
-        if self._acks is not None:
-            self._acks.flush()
-        if channel is not None and not channel.closed:
-            await (
-                _delete_queue(channel, self._reply_queue.name)
-                .addTimeout(CLOSE_TIMEOUT, self._reactor)
-                .addErrback(self._not_deleted)
-            )
-        await self._connection.stopService()
-        if self._acks is not None:
-            self._acks.stop()
-
-    def _not_deleted(self, failure: Failure) -> None:
-        self.log.warn(
-            "the reply queue {queue} was not deleted, and expires by itself: {reason}",
-            queue=self._reply_queue.name,
-            reason=failure.getErrorMessage(),
-        )
-
-
-def _delete_queue(channel: AMQChannel, queue: str) -> Deferred[Any]:
-    deleted: Deferred[Any] = channel.queue_delete(queue=queue)
-    return deleted
 
 
 def _give(outcome: Reply | Failure, callback: Callback) -> None:

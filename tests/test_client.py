@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 
 from crew_tx import Client
+from crew_tx.amqp import service
 from crew_tx.codec import LARGE
 from crew_tx.errors import (
     AccessRefusedError,
@@ -46,6 +47,7 @@ class ConnectTests(ClientTestCase):
         self.assertEqual(
             bound,
             [
+                ("crew.dead", "crew.dead", ""),
                 (queue, "crew.replies", self.client.client_id),
                 (queue, "crew.dlx", f"@{self.client.client_id}"),
             ],
@@ -414,6 +416,92 @@ class CloseTests(ClientTestCase):
         """With the queue of its name."""
         self.connect()
         self.close(self.client)
+        self.connect()
+        deferred, sent = self.called()
+        self.reply(sent, 12)
+        self.assertEqual(self.successResultOf(deferred), 12)
+
+    def test_connecting_before_it_is_closed_is_refused(self) -> None:
+        """The error says what to wait for; the close goes on, and it may connect after that."""
+        peer = self.connect()
+        closed = self.client.close()
+        error = self.failureResultOf(self.client.connect(), ClientStoppedError).value
+        self.assertIn("wait for the Deferred of close()", str(error))
+        self.assertNoResult(closed)
+        self.assertEqual(self.attempts, [])
+        peer.settle()
+        self.successResultOf(closed)
+        self.assertTrue(peer.lost)
+        self.connect()
+        self.assertTrue(self.client.status().connected)
+
+    def test_starting_it_before_it_is_closed_is_refused(self) -> None:
+        """As a service, too: it does not run then."""
+        peer = self.connect()
+        stopped = self.client.stopService()
+        self.assertRaises(ClientStoppedError, self.client.startService)
+        self.assertFalse(self.client.running)
+        peer.settle()
+        self.successResultOf(stopped)
+
+    def test_closing_twice_at_once(self) -> None:
+        """Both wait for the end, and may connect then."""
+        peer = self.connect()
+        first, second = self.client.close(), self.client.close()
+        again = [closed.addCallback(lambda _: self.client.connect()) for closed in (first, second)]
+        self.assertNoResult(first)
+        self.assertNoResult(second)
+        peer.settle()
+        self.accept()
+        self.assertEqual([self.successResultOf(each) for each in again], [self.client] * 2)
+
+    def test_closing_as_soon_as_it_is_connected(self) -> None:
+        """In the callback of the connection."""
+        closed = self.client.connect().addCallback(lambda client: client.close())
+        peer = self.accept()
+        self.successResultOf(closed)
+        self.assertTrue(peer.lost)
+        self.connect()
+
+    def test_closing_while_nobody_has_answered_the_phone(self) -> None:
+        """The attempt is given up, and there is no other."""
+        connecting = self.client.connect()
+        self.successResultOf(self.client.close())
+        self.failureResultOf(connecting, ConnectionLostError)
+        self.reactor.tcpClients.clear()
+        self.advance(10)
+        self.assertEqual(self.attempts, [])
+        self.connect()
+
+    def test_closing_between_two_attempts(self) -> None:
+        """There is no other."""
+        self.patch(service, "backoff", lambda attempt: 5.0)
+        connecting = self.client.connect()
+        self.refuse()
+        self.successResultOf(self.client.close())
+        self.failureResultOf(connecting, ConnectionLostError)
+        self.advance(10)
+        self.assertEqual(self.attempts, [])
+        self.connect()
+
+    def test_closing_at_any_step_of_a_connection(self) -> None:
+        """Wherever the broker takes its time: the connection is cut, and another can be made."""
+        for step in (
+            "connection.start-ok",
+            "connection.open",
+            "channel.open",
+            "exchange.declare",
+            "queue.declare",
+            "queue.bind",
+            "confirm.select",
+            "basic.consume",
+        ):
+            connecting = self.client.connect()
+            peer = self.accept(lambda peer, step=step: peer.answers.update({step: lambda sent: None}))
+            self.assertNoResult(connecting)
+            self.successResultOf(self.client.close())
+            self.failureResultOf(connecting, ConnectionLostError)
+            self.assertTrue(peer.link.aborted, step)
         self.connect()
         deferred, sent = self.called()
         self.reply(sent, 12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,6 +29,7 @@ from crew_tx.errors import (
     UnknownTaskError,
     UnroutableError,
 )
+from crew_tx.rpc import plan
 from tests.clients import FAILURE, ClientTestCase
 from tests.roles import CODEC
 
@@ -155,6 +157,22 @@ class WireTests(ClientTestCase):
                 wires.append((sent.fields, sent.properties, sent.body))
             self.assertEqual(wires[1:], wires[:1] * 2)
 
+    def test_what_calls_have_in_common_is_worked_out_once(self) -> None:
+        """In whatever style they are made, but for one-way calls, which say less."""
+        self.connect()
+        made: list[object] = []
+        template = plan.CallTemplate
+        self.patch(plan, "CallTemplate", lambda properties: made.append(properties) or template(properties))
+        for _ in range(2):
+            self.call()
+            self.call(call_id="mine").cancel()
+            self.client.request("sum").addErrback(lambda _: None)
+            self.client.call("sum", callback=lambda outcome, headers: None)
+        self.assertEqual(len(made), 1)
+        for call_id in (None, "mine", None):
+            self.client.send("sum", call_id=call_id).addErrback(lambda _: None)
+        self.assertEqual(len(made), 2)
+
     def test_time_goes_by_between_alike_calls(self) -> None:
         """Each has its own timestamp."""
         self.connect()
@@ -221,6 +239,21 @@ class RefusedTests(ClientTestCase):
             {"priority": []},
         ):
             self.assertRefused(InvalidArgumentError, **options)
+
+    def test_arguments_that_are_equal_to_good_ones(self) -> None:
+        """True is no number, though it is 1; what was right before makes nothing else right."""
+        for name, good, wrong in (
+            ("priority", 1, True),
+            ("priority", 1, 1.0),
+            ("expiration", 1, True),
+            ("expiration", 5.0, Decimal(5)),
+            ("timeout", 1.0, True),
+        ):
+            self.called(**{name: good})[0].cancel()
+            self.assertRefused(InvalidArgumentError, **{name: wrong})
+            self.client.send("sum", **{name: good}).addErrback(lambda _: None)
+            self.published()
+            self.failureResultOf(self.client.send("sum", **{name: wrong}), InvalidArgumentError)
 
     def test_data_that_cannot_be_written(self) -> None:
         """With the content type that was asked for."""
@@ -523,6 +556,19 @@ class SendTests(ClientTestCase):
         lost = self.send("sum")
         self.peer.lose()
         self.failureResultOf(lost, ConnectionLostError)
+
+    def test_one_that_is_cancelled_while_it_is_encoded_is_not_sent(self) -> None:
+        """As with calls."""
+        self.connect()
+        self.send("sum", b"x" * (2 * LARGE)).cancel()
+        self.reactor.threads.step()
+        self.assertEqual(self.published(), [])
+
+    def test_its_id_is_checked(self) -> None:
+        """As a call's is."""
+        self.connect()
+        self.failureResultOf(self.send("sum", call_id="x" * 256), InvalidArgumentError)
+        self.assertEqual(self.published(), [])
 
     def test_large_data_goes_by_a_thread(self) -> None:
         """Good or bad."""

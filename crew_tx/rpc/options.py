@@ -11,10 +11,14 @@ from crew_tx.topology import HIGHEST_PRIORITY, LONGEST_SHORT_STRING
 
 DEFAULT_EXPIRATION = 86_400.0
 
+#: The fields of :class:`CallOptions` in their order, without the headers: as
+#: they are given, and quickly put together.
+GivenOptions = tuple[int, float, float | None, bool, str | None, str | bool | None, bool]
+
 
 class CallOptions(NamedTuple):
     """
-    The keyword arguments of ``Client.call``.
+    The keyword arguments of ``Client.call`` that calls may have in common.
 
     :ivar expiration: seconds that it may wait in the queue.
     :ivar timeout: seconds that it may run; None for ``expiration``.
@@ -24,11 +28,10 @@ class CallOptions(NamedTuple):
     expiration: float = DEFAULT_EXPIRATION
     timeout: float | None = None
     persistent: bool = True
-    headers: Headers | None = None
     serializer: str | None = None
     compress: str | bool | None = None
-    call_id: str | None = None
     require_worker: bool = False
+    headers: Headers | None = None
 
     @property
     def runs(self) -> float:
@@ -48,8 +51,21 @@ class CallOptions(NamedTuple):
             if not isinstance(self.headers, Mapping):
                 raise InvalidArgumentError(f"headers is a dict, not {type(self.headers).__name__}")
             check_headers(self.headers)
-        if self.call_id is not None:
-            _check_call_id(self.call_id)
+
+
+def checked_call_id(call_id: str) -> str:
+    """
+    An id of the caller's choosing.
+
+    :raises InvalidArgumentError: if it can't be a message's.
+    """
+    try:
+        size = len(call_id.encode()) if isinstance(call_id, str) else 0
+    except UnicodeEncodeError:
+        raise InvalidArgumentError("call_id is valid Unicode: it has a lone surrogate") from None
+    if not 0 < size <= LONGEST_SHORT_STRING:
+        raise InvalidArgumentError(f"call_id is a str of 1 to {LONGEST_SHORT_STRING} bytes")
+    return call_id
 
 
 def _is_whole(value: object) -> bool:
@@ -62,12 +78,3 @@ def _check_seconds(name: str, value: Any) -> None:
     # Whole milliseconds go over the wire, and 0 of them would expire at once.
     if not 0.001 <= value <= LONGEST_EXPIRATION:
         raise InvalidArgumentError(f"{name} is from 0.001 to {LONGEST_EXPIRATION} seconds, not {value!r}")
-
-
-def _check_call_id(call_id: object) -> None:
-    try:
-        size = len(call_id.encode()) if isinstance(call_id, str) else 0
-    except UnicodeEncodeError:
-        raise InvalidArgumentError("call_id is valid Unicode: it has a lone surrogate") from None
-    if not 0 < size <= LONGEST_SHORT_STRING:
-        raise InvalidArgumentError(f"call_id is a str of 1 to {LONGEST_SHORT_STRING} bytes")

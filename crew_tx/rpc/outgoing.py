@@ -19,7 +19,7 @@ from crew_tx.errors import (
     UnroutableError,
 )
 from crew_tx.message import probe_properties
-from crew_tx.rpc.pending import PendingCall, PendingCalls
+from crew_tx.rpc.pending import PendingCall
 from crew_tx.topology import TASKS, WORKERS
 
 
@@ -28,7 +28,7 @@ class Sent(Publication):
     A call that nobody answers.
 
     :param withdraw: called with it when it is cancelled.
-    :ivar deferred: fires when the broker has it.
+    :ivar deferred: fires when the broker has it; dropped when it has fired.
     """
 
     __slots__ = ("_withdraw", "deferred")
@@ -38,26 +38,33 @@ class Sent(Publication):
     ) -> None:
         super().__init__(TASKS, task_id, b"", b"", message_id)
         self._withdraw = withdraw
-        self.deferred: Deferred[None] = Deferred(self._cancelled)
+        self.deferred: Deferred[None] | None = Deferred(self._cancelled)
 
     def _cancelled(self, deferred: Deferred[None]) -> None:
+        self.deferred = None
         self._withdraw(self)
 
     def confirmed(self) -> None:
-        if not self.deferred.called:
-            self.deferred.callback(None)
+        if self.deferred is not None:
+            deferred, self.deferred = self.deferred, None
+            deferred.callback(None)
 
     def returned(self, returned: Returned) -> None:
         self.failed(UnroutableError(self.routing_key))
 
     def failed(self, error: CrewError) -> None:
-        if not self.deferred.called:
-            self.deferred.errback(error)
+        if self.deferred is not None:
+            deferred, self.deferred = self.deferred, None
+            deferred.errback(error)
 
     def lost(self) -> None:
         self.failed(
             ConnectionLostError("the connection to the broker was lost before it confirmed", maybe_sent=True)
         )
+
+
+#: What a client has to say.
+Outgoing = PendingCall | Sent
 
 
 class Probe(Publication):
@@ -68,15 +75,14 @@ class Probe(Publication):
     the broker returns the probe.
     """
 
-    __slots__ = ("_call", "_pending", "_publisher")
+    __slots__ = ("_call", "_publisher")
 
-    def __init__(self, call: PendingCall, pending: PendingCalls, publisher: Publisher) -> None:
+    def __init__(self, call: Outgoing, publisher: Publisher) -> None:
         # Not made of the call's id, which may be as long as an id can be.
         message_id = f"probe.{uuid4().hex}"
         properties = encode_properties(probe_properties(message_id))
         super().__init__(WORKERS, call.routing_key, properties, b"", message_id)
         self._call = call
-        self._pending = pending
         self._publisher = publisher
 
     def returned(self, returned: Returned) -> None:
@@ -97,9 +103,7 @@ class Probe(Publication):
             error = BrokerBlockedError(error.reason, maybe_sent=False)
         elif isinstance(error, PublishTimeoutError):
             error = PublishTimeoutError("the broker did not confirm the probe for a worker", maybe_sent=False)
-        # Once it has ended, its id may be another call's.
-        if self._call.deferred is not None:
-            self._pending.fail(self._call.message_id, error)
+        self._call.failed(error)
 
     def lost(self) -> None:
         self.failed(ConnectionLostError("the connection to the broker was lost before the call was made"))

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from math import ceil
+from typing import Any
 
 from crew_tx.amqp.publisher import encode_message_properties
 from crew_tx.amqp.template import CallTemplate
 from crew_tx.codec import Encoded
-from crew_tx.message import NO_HEADERS, Call, call_properties
-from crew_tx.rpc.options import CallOptions
+from crew_tx.message import NO_HEADERS, Call, Headers, call_properties
+from crew_tx.rpc.options import CallOptions, GivenOptions
 from crew_tx.topology import check_task_id
+
+#: Tasks and sets of options for which a plan is kept.
+_MOST_PLANS = 1024
 
 
 class CallPlan:
     """
     :param reply_to: the client id; None for one way.
+    :ivar runs: seconds that each may run.
     :raises InvalidArgumentError: naming the argument that is wrong.
     :raises EncodeError: later, by :meth:`properties`, if the headers can't be written.
     """
 
-    __slots__ = ("_reply_to", "_templates", "options", "task_id")
+    __slots__ = ("_reply_to", "_templates", "options", "runs", "task_id")
 
     def __init__(self, task_id: str, options: CallOptions, reply_to: str | None) -> None:
         check_task_id(task_id)
         options.check()
         self.task_id = task_id
         self.options = options
+        self.runs = options.runs
         self._reply_to = reply_to
         self._templates: dict[tuple[str, str | None], CallTemplate] = {}
 
@@ -50,10 +57,41 @@ class CallPlan:
             encoded.content_encoding,
             self._reply_to,
             ceil(options.expiration * 1000),
-            ceil(options.runs * 1000),
+            ceil(self.runs * 1000),
             1,
             options.priority,
             options.persistent,
             timestamp,
             options.headers or NO_HEADERS,
         )
+
+
+class CallPlans:
+    """
+    The plans of one client: each is made once, and serves for all calls that are alike.
+
+    :param reply_to: the client id; None for one way.
+    """
+
+    def __init__(self, reply_to: str | None) -> None:
+        self._reply_to = reply_to
+        # By types as well: 1 is a priority, True and 1.0, which are equal to it, are none.
+        self._kept = lru_cache(maxsize=_MOST_PLANS, typed=True)(partial(_new_plan, reply_to))
+
+    def plan(self, task_id: str, options: GivenOptions, headers: Headers | None = None) -> CallPlan:
+        """
+        The plan of a call; where the caller has headers, it is for this one alone.
+
+        :raises InvalidArgumentError: naming the argument that is wrong.
+        """
+        if headers:
+            return CallPlan(task_id, CallOptions(*options, headers), self._reply_to)
+        try:
+            return self._kept(task_id, *options)
+        except TypeError:
+            # Something that can't be hashed is wrong, and the check says how.
+            return _new_plan(self._reply_to, task_id, *options)
+
+
+def _new_plan(reply_to: str | None, task_id: str, *options: Any) -> CallPlan:
+    return CallPlan(task_id, CallOptions(*options), reply_to)

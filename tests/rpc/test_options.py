@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.errors import InvalidArgumentError
 from crew_tx.message import LONGEST_EXPIRATION
-from crew_tx.rpc.options import CallOptions
+from crew_tx.rpc.options import CallOptions, checked_call_id
 
 
 class CallOptionsTests(SynchronousTestCase):
@@ -32,7 +32,7 @@ class CallOptionsTests(SynchronousTestCase):
         """A day to wait in the queue, a day to run, persistent, of the lowest priority."""
         options = CallOptions()
         options.check()
-        self.assertEqual(options, (0, 86_400.0, None, True, None, None, None, None, False))
+        self.assertEqual(options, (0, 86_400.0, None, True, None, None, False, None))
 
     def test_a_priority_is_a_whole_number_from_0_to_255(self) -> None:
         """And no truth value."""
@@ -71,5 +71,9 @@ class CallOptionsTests(SynchronousTestCase):
 
     def test_a_call_id_is_text_of_1_to_255_bytes(self) -> None:
         """Of UTF-8, which half a character is not."""
-        self.assertGood("call_id", (None, "a", "x" * 255, "é" * 127))
-        self.assertRefused("call_id", ("", "x" * 256, "é" * 128, 5, b"a", "\ud800"))
+        for call_id in ("a", "x" * 255, "é" * 127):
+            self.assertIs(checked_call_id(call_id), call_id)
+        wrong: tuple[Any, ...] = ("", "x" * 256, "é" * 128, 5, b"a", "\ud800")
+        for call_id in wrong:
+            with self.assertRaisesRegex(InvalidArgumentError, "call_id", msg=repr(call_id)):
+                checked_call_id(call_id)

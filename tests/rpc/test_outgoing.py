@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -30,8 +30,9 @@ class SentTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.message = Sent("sum", "m1")
-        self.message.deferred.addErrback(lambda failure: failure)
-        self.addCleanup(self.message.deferred.addErrback, lambda _: None)
+        assert self.message.deferred is not None
+        self.deferred = self.message.deferred
+        self.addCleanup(self.deferred.addErrback, lambda _: None)
 
     def test_it_is_a_mandatory_call_to_its_task(self) -> None:
         """It goes the way of all calls."""
@@ -43,15 +44,15 @@ class SentTests(SynchronousTestCase):
 
     def test_it_fires_when_the_broker_has_it(self) -> None:
         """With nothing."""
-        self.assertNoResult(self.message.deferred)
+        self.assertNoResult(self.deferred)
         self.message.confirmed()
-        self.assertIsNone(self.successResultOf(self.message.deferred))
+        self.assertIsNone(self.successResultOf(self.deferred))
 
     def test_a_returned_one_fails_and_its_confirm_is_no_success(self) -> None:
         """The broker confirms what it returned, too."""
         self.message.returned(_RETURNED)
         self.message.confirmed()
-        self.assertEqual(self.failureResultOf(self.message.deferred, UnroutableError).value.task_id, "sum")
+        self.assertEqual(self.failureResultOf(self.deferred, UnroutableError).value.task_id, "sum")
 
     def test_it_fails_as_the_publisher_says(self) -> None:
         """Once; a late confirm changes nothing."""
@@ -59,20 +60,20 @@ class SentTests(SynchronousTestCase):
         self.message.failed(error)
         self.message.failed(CrewError("again"))
         self.message.confirmed()
-        self.assertIs(self.failureResultOf(self.message.deferred).value, error)
+        self.assertIs(self.failureResultOf(self.deferred).value, error)
 
     def test_a_lost_one_may_have_been_sent(self) -> None:
         """Nobody can tell."""
         self.message.lost()
-        self.assertTrue(self.failureResultOf(self.message.deferred, ConnectionLostError).value.maybe_sent)
+        self.assertTrue(self.failureResultOf(self.deferred, ConnectionLostError).value.maybe_sent)
 
     def test_a_cancelled_one_is_left_alone(self) -> None:
         """Whatever becomes of it."""
-        self.message.deferred.cancel()
+        self.deferred.cancel()
         for fate in (self.message.confirmed, self.message.lost):
             fate()
             fate()
-        self.failureResultOf(self.message.deferred)
+        self.failureResultOf(self.deferred, CancelledError)
 
 
 class ProbeTests(SynchronousTestCase):
@@ -100,7 +101,7 @@ class ProbeTests(SynchronousTestCase):
     def probed(self, call_id: str = "c1") -> Deferred[Any]:
         """A probe that is published; the Deferred of its call."""
         call, deferred = self.called(call_id)
-        self.publisher.publish(Probe(call, self.calls, self.publisher))
+        self.publisher.publish(Probe(call, self.publisher))
         return deferred
 
     def test_the_probe_goes_first(self) -> None:
@@ -170,6 +171,7 @@ class ProbeTests(SynchronousTestCase):
         deferred = self.probed()
         self.channel.client.block("memory")
         other = Sent("other", "m1")
+        assert other.deferred is not None
         other.deferred.addErrback(lambda _: None)
         self.publisher.publish(other)
         self.channel.confirm()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,7 +13,7 @@ from crew_tx.codec import Encoded
 from crew_tx.errors import EncodeError, InvalidArgumentError
 from crew_tx.message import Call, call_properties
 from crew_tx.rpc.options import CallOptions
-from crew_tx.rpc.plan import CallPlan
+from crew_tx.rpc.plan import CallPlan, CallPlans
 
 _CBOR = Encoded(b"body", "application/cbor", None)
 
@@ -73,3 +74,60 @@ class CallPlanTests(SynchronousTestCase):
             with self.assertRaisesRegex(EncodeError, words):
                 self.plan(headers=headers).properties(_CBOR, "c1", 5)
         self.plan(headers={"large": "x" * (LONGEST_PROPERTIES - 1000)}).properties(_CBOR, "c1", 5)
+
+
+class CallPlansTests(SynchronousTestCase):
+    """Plans that are kept for calls to come."""
+
+    def setUp(self) -> None:
+        self.plans = CallPlans("client-1")
+
+    def plan(self, task_id: Any = "sum", headers: Any = None, **changes: Any) -> CallPlan:
+        """The plan of a call with these options."""
+        options = CallOptions(**changes)[:-1]
+        return self.plans.plan(task_id, options, headers)
+
+    def test_calls_that_are_alike_have_one_plan(self) -> None:
+        """Empty headers are none."""
+        self.assertIs(self.plan(priority=5), self.plan(priority=5))
+        self.assertIs(self.plan(priority=5), self.plan(priority=5, headers={}))
+
+    def test_each_option_makes_a_plan_of_its_own(self) -> None:
+        """And so does each task."""
+        plans = {
+            self.plan(),
+            self.plan("other"),
+            self.plan(priority=5),
+            self.plan(expiration=5),
+            self.plan(timeout=5),
+            self.plan(persistent=False),
+            self.plan(serializer="json"),
+            self.plan(compress="gzip"),
+            self.plan(require_worker=True),
+        }
+        self.assertEqual(len(plans), 9)
+
+    def test_options_are_in_their_place(self) -> None:
+        """Those of the plan are those that it was asked for."""
+        options = CallOptions(7, 8.0, 9.0, False, "json", "gzip", True, {"colour": "red"})
+        self.assertEqual(self.plans.plan("sum", options[:-1], options.headers).options, options)
+        self.assertEqual(self.plans.plan("sum", options[:-1]).options, options._replace(headers=None))
+
+    def test_headers_are_for_one_call_alone(self) -> None:
+        """They may be changed, and a plan of theirs would serve for few."""
+        headers = {"colour": "red"}
+        self.assertIsNot(self.plan(headers=headers), self.plan(headers=headers))
+
+    def test_what_is_equal_is_not_taken_for_what_is_right(self) -> None:
+        """Equal keys are told apart by their types."""
+        self.plan(priority=1)
+        for wrong in (True, 1.0, Decimal(1)):
+            with self.assertRaisesRegex(InvalidArgumentError, "priority", msg=repr(wrong)):
+                self.plan(priority=wrong)
+
+    def test_what_cannot_be_hashed_is_refused_as_what_it_is(self) -> None:
+        """By the argument's name."""
+        with self.assertRaisesRegex(InvalidArgumentError, "priority"):
+            self.plan(priority=[])
+        with self.assertRaisesRegex(InvalidArgumentError, "task id"):
+            self.plan(["sum"])

@@ -1,0 +1,101 @@
+"""A client's reply queue: made with each connection, consumed from, and deleted in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.declare import Declarer
+from crew_tx.amqp.delivery import Delivery
+from crew_tx.amqp.protocol import AMQClient
+from crew_tx.errors import CrewError, ReplyLostError
+from crew_tx.rpc.replies import BatchedAcks
+from crew_tx.topology import QueueType, reply_bindings, reply_queue
+
+_DELETE_TIMEOUT = 3.0
+
+
+class ReplyQueue:
+    """
+    :param clock: an ``IReactorTime``.
+    :param received: called with each delivery, which is acknowledged after that.
+    :param gone: called with the error when the broker ended the consumer. The
+        connection ends then, since the next one brings a new queue.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        client_id: str,
+        queue_type: QueueType,
+        received: Callable[[Delivery], object],
+        gone: Callable[[CrewError], object],
+    ) -> None:
+        self._clock = clock
+        self._queue = reply_queue(client_id, queue_type)
+        self._bindings = reply_bindings(client_id)
+        self._received = received
+        self._gone = gone
+        self._channel: AMQChannel | None = None
+        self._acks: BatchedAcks | None = None
+
+    async def consume(self, client: AMQClient) -> AMQChannel:
+        """
+        Declare on a new connection what must exist, and consume.
+
+        :returns: the channel that replies come by, in confirm mode: calls go out by it.
+        """
+        declarer = Declarer(client)
+        await declarer.topology()
+        await declarer.queue(self._queue)
+        await declarer.bind(self._bindings)
+        await declarer.close()
+        channel = await client.open_channel()
+        await channel.confirm_select()
+        await self._consume(client, channel)
+        self._channel = channel
+        return channel
+
+    def lost(self) -> None:
+        """The connection has ended: nothing can be acknowledged any more."""
+        self._channel = None
+        if self._acks is not None:
+            self._acks.stop()
+
+    async def delete(self) -> None:
+        """Acknowledge what came, and delete the queue, unless the broker takes too long over it."""
+        channel, self._channel = self._channel, None
+        if self._acks is not None:
+            self._acks.flush()
+        if channel is not None and not channel.closed:
+            deleted: Deferred[Any] = channel.queue_delete(queue=self._queue.name)
+            await deleted.addTimeout(_DELETE_TIMEOUT, self._clock).addErrback(self._not_deleted)
+
+    async def _consume(self, client: AMQClient, channel: AMQChannel) -> None:
+        self._acks = acks = BatchedAcks(self._clock, channel)
+
+        def received(delivery: Delivery) -> None:
+            self._received(delivery)
+            acks.add(delivery.delivery_tag)
+
+        await channel.consume(self._queue.name, received, on_cancelled=lambda tag: self._cancelled(client))
+
+    def _cancelled(self, client: AMQClient) -> None:
+        error = ReplyLostError(f"the reply queue {self._queue.name} is gone")
+        self._gone(error)
+        client.fail(error)
+
+    def _not_deleted(self, failure: Failure) -> None:
+        self.log.warn(
+            "the reply queue {queue} was not deleted, and expires by itself: {reason}",
+            queue=self._queue.name,
+            reason=failure.getErrorMessage(),
+        )
