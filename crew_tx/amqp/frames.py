@@ -9,7 +9,7 @@ it is cut up. A frame's size is looked at before anything is kept of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
@@ -46,7 +46,10 @@ _OVERHEAD = _head.size + len(_END)
 _HEARTBEAT_FRAME = _head.pack(HEARTBEAT, 0, 0) + _END
 _KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
 #: Those that come often, and with content.
-_JOINED = frozenset((methods.BASIC_DELIVER, methods.BASIC_RETURN))
+_JOINED = frozenset((methods.BASIC_DELIVER, methods.BASIC_PUBLISH, methods.BASIC_RETURN))
+
+#: Flags, buffer, offset behind the flags, end: to properties.
+PropertiesReader = Callable[[int, bytes, int, int], dict[str, Any]]
 
 _pack_head = _head.pack
 _unpack_head = _head.unpack_from
@@ -64,12 +67,20 @@ class FrameParser:
 
     :param join_content: give the frames of a message as one where they came
         one behind the other, with a body that fits a frame; most do.
+    :param properties_reader: in place of :func:`~crew_tx.amqp.properties.read_properties`.
     :ivar max_frame_size: the largest frame that is taken, its head and end
         octet counted; 0 stands for the default.
     """
 
-    def __init__(self, max_frame_size: int = DEFAULT_MAX_FRAME_SIZE, *, join_content: bool = False) -> None:
+    def __init__(
+        self,
+        max_frame_size: int = DEFAULT_MAX_FRAME_SIZE,
+        *,
+        join_content: bool = False,
+        properties_reader: PropertiesReader = read_properties,
+    ) -> None:
         self.max_frame_size = max_frame_size
+        self._read_properties = properties_reader
         self._joined = _JOINED if join_content else frozenset()
         self._waiting: list[bytes] = []
         self._size = 0
@@ -99,7 +110,8 @@ class FrameParser:
     def _frames(self, data: bytes) -> Iterator[Frame]:
         """The frames in all that waits."""
         longest = (self.max_frame_size or DEFAULT_MAX_FRAME_SIZE) - _OVERHEAD
-        joined, offset, size, wanted = self._joined, 0, len(data), _OVERHEAD
+        joined, read = self._joined, self._read_properties
+        offset, size, wanted = 0, len(data), _OVERHEAD
         try:
             while size - offset >= _OVERHEAD:
                 kind, channel, length = _unpack_head(data, offset)
@@ -114,14 +126,14 @@ class FrameParser:
                 offset = end + 1
                 if kind == METHOD:
                     method_id, args = read_method(data, start, end)
-                    whole = method_id in joined and _whole_content(data, offset, size, channel, longest)
+                    whole = method_id in joined and _whole_content(data, offset, size, channel, longest, read)
                     if whole:
                         properties, body, offset = whole
                         yield CONTENT, channel, (method_id, args, properties, body)
                     else:
                         yield METHOD, channel, (method_id, args)
                 elif kind == HEADER:
-                    yield HEADER, channel, _read_header(data, start, end)
+                    yield HEADER, channel, _read_header(data, start, end, read)
                 elif kind == BODY:
                     if length:
                         yield BODY, channel, data[start:end]
@@ -154,7 +166,7 @@ class FrameParser:
 
 
 def _whole_content(
-    data: bytes, offset: int, size: int, channel: int, longest: int
+    data: bytes, offset: int, size: int, channel: int, longest: int, read: PropertiesReader
 ) -> tuple[dict[str, Any], bytes, int] | None:
     """
     The header and the only body that follow a method right away.
@@ -179,18 +191,20 @@ def _whole_content(
     if number != _BASIC << 16 or data[end] != _END_OCTET or data[body_end] != _END_OCTET:
         return None
     try:
-        properties = read_properties(flags, data, start + 14, end)
+        properties = read(flags, data, start + 14, end)
     except (IndexError, StructError):
         raise malformed("a header that is cut short") from None
     return properties, data[body:body_end], body_end + 1
 
 
-def _read_header(data: bytes, start: int, end: int) -> tuple[int, int, dict[str, Any]]:
+def _read_header(
+    data: bytes, start: int, end: int, read: PropertiesReader
+) -> tuple[int, int, dict[str, Any]]:
     try:
         number, body_size, flags = _unpack_header(data, start)
         if number != _BASIC << 16:
             raise _frame_error(f"a header of the class {number >> 16}, which has no content")
-        return _BASIC, body_size, read_properties(flags, data, start + 14, end)
+        return _BASIC, body_size, read(flags, data, start + 14, end)
     except (IndexError, StructError):
         raise malformed("a header that is cut short") from None
 

@@ -1,0 +1,244 @@
+"""Exchanges, and where each sends a message with given routing keys and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from crew_tx.broker._queues import Queue
+
+Headers = dict[str, Any]
+
+ALL = "all"
+_MATCHES = (ALL, "any", "all-with-x", "any-with-x")
+MATCH = "x-match"
+
+
+class Binding(NamedTuple):
+    """
+    One way out of an exchange.
+
+    :ivar target: a queue or an exchange.
+    :ivar arguments: as pairs in order, so that bindings can be compared.
+    """
+
+    target: Queue | Exchange
+    routing_key: str
+    arguments: tuple[tuple[str, Any], ...]
+
+
+class IRouter(Protocol):
+    """Finds the bindings that match."""
+
+    def add(self, binding: Binding) -> None: ...
+
+    def remove(self, binding: Binding) -> None: ...
+
+    def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]: ...
+
+
+class DirectRouter:
+    """The binding's key is the message's."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[str, list[Binding]] = {}
+
+    def add(self, binding: Binding) -> None:
+        self._bindings.setdefault(binding.routing_key, []).append(binding)
+
+    def remove(self, binding: Binding) -> None:
+        bindings = self._bindings[binding.routing_key]
+        bindings.remove(binding)
+        if not bindings:
+            del self._bindings[binding.routing_key]
+
+    def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]:
+        return self._bindings.get(routing_key, ())
+
+
+class FanoutRouter:
+    """Every binding matches."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[Binding, None] = {}
+
+    def add(self, binding: Binding) -> None:
+        self._bindings[binding] = None
+
+    def remove(self, binding: Binding) -> None:
+        del self._bindings[binding]
+
+    def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]:
+        return self._bindings
+
+
+class _Node:
+    """A place in the tree of patterns."""
+
+    __slots__ = ("bindings", "next")
+
+    def __init__(self) -> None:
+        self.next: dict[str, _Node] = {}
+        self.bindings: list[Binding] = []
+
+
+class TopicRouter:
+    """A tree of patterns, word by word: ``*`` is one word, ``#`` any number of them."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, binding: Binding) -> None:
+        node = self._root
+        for word in binding.routing_key.split("."):
+            node = node.next.setdefault(word, _Node())
+        node.bindings.append(binding)
+
+    def remove(self, binding: Binding) -> None:
+        words = binding.routing_key.split(".")
+        path = [self._root]
+        for word in words:
+            path.append(path[-1].next[word])
+        path[-1].bindings.remove(binding)
+        for node, parent, word in zip(reversed(path[1:]), reversed(path[:-1]), reversed(words), strict=True):
+            if node.next or node.bindings:
+                return
+            del parent.next[word]
+
+    def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]:
+        words = routing_key.split(".")
+        # A pattern with several "#" is reached in several ways, but counts once.
+        reached: dict[int, _Node] = {}
+        todo, seen = [(self._root, 0)], set()
+        while todo:
+            node, place = todo.pop()
+            if (id(node), place) in seen:
+                continue
+            seen.add((id(node), place))
+            if place == len(words):
+                reached[id(node)] = node
+            todo += self._steps(node, words, place)
+        return [binding for node in reached.values() for binding in node.bindings]
+
+    @staticmethod
+    def _steps(node: _Node, words: list[str], place: int) -> Iterator[tuple[_Node, int]]:
+        any_number = node.next.get("#")
+        if any_number is not None:
+            for skipped in range(place, len(words) + 1):
+                yield any_number, skipped
+        if place < len(words):
+            for word in {words[place], "*"} - {"#"}:
+                if (following := node.next.get(word)) is not None:
+                    yield following, place + 1
+
+
+class HeadersRouter(FanoutRouter):
+    """The binding's arguments are compared with the message's headers."""
+
+    def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]:
+        return [binding for binding in self._bindings if _headers_match(dict(binding.arguments), headers)]
+
+
+def _headers_match(wanted: Headers, headers: Headers) -> bool:
+    match = wanted.get(MATCH, ALL)
+    if not match.endswith("-with-x"):
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("x-")}
+    else:
+        wanted = {name: value for name, value in wanted.items() if name != MATCH}
+    found = [name in headers and (value is None or headers[name] == value) for name, value in wanted.items()]
+    return any(found) if match.startswith("any") else all(found)
+
+
+ROUTERS: dict[str, type[IRouter]] = {
+    "direct": DirectRouter,
+    "fanout": FanoutRouter,
+    "headers": HeadersRouter,
+    "topic": TopicRouter,
+}
+
+
+def is_match(value: object) -> bool:
+    """Whether a headers binding may have this for ``x-match``."""
+    return value in _MATCHES
+
+
+class Exchange:
+    """
+    An exchange and its bindings.
+
+    :ivar alternate: the exchange that gets what no binding matches, by name.
+    :ivar sources: the exchanges that are bound to this one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Headers | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.internal = internal
+        self.arguments = arguments or {}
+        self.alternate: str | None = self.arguments.get("alternate-exchange")
+        self.sources: set[Exchange] = set()
+        self._router: IRouter = ROUTERS[kind]()
+        self._bindings: dict[Binding, None] = {}
+        self._was_bound = False
+
+    @property
+    def bindings(self) -> list[Binding]:
+        """All bindings, the oldest first."""
+        return list(self._bindings)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is bound to it."""
+        return not self._bindings
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last binding is gone, and it goes with it."""
+        return self.auto_delete and self._was_bound and not self._bindings
+
+    def bind(self, binding: Binding) -> None:
+        """Add a binding; one that is there stays as it is."""
+        if binding not in self._bindings:
+            self._was_bound = True
+            self._bindings[binding] = None
+            self._router.add(binding)
+
+    def unbind(self, binding: Binding) -> bool:
+        """
+        Take a binding away.
+
+        :returns: whether it was there.
+        """
+        if binding not in self._bindings:
+            return False
+        del self._bindings[binding]
+        self._router.remove(binding)
+        return True
+
+    def unbind_target(self, target: Queue | Exchange) -> bool:
+        """
+        Take every binding to a queue or an exchange away.
+
+        :returns: whether there was any.
+        """
+        bindings = [binding for binding in self._bindings if binding.target is target]
+        for binding in bindings:
+            self.unbind(binding)
+        return bool(bindings)
+
+    def matching(self, routing_keys: list[str], headers: Headers) -> Iterator[Binding]:
+        """The bindings that match any of the keys."""
+        for routing_key in routing_keys:
+            yield from self._router.matching(routing_key, headers)

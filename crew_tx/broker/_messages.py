@@ -1,0 +1,163 @@
+"""Messages as the broker holds them, and what it writes into those that it dead-letters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from crew_tx.amqp.properties import encode_properties
+
+Properties = dict[str, Any]
+Reason = Literal["expired", "rejected", "maxlen", "delivery_limit"]
+
+_PERSISTENT = 2
+
+
+class Message:
+    """
+    A message, shared by all the queues that it was routed to; nothing of it changes.
+
+    :ivar properties: decoded, under names with underscores.
+    :ivar encoded: the same as they came on the wire, and leave on it.
+    """
+
+    __slots__ = ("body", "encoded", "exchange", "properties", "routing_key")
+
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        properties: Properties,
+        body: bytes,
+        encoded: bytes | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.properties = properties
+        self.body = body
+        self.encoded = encode_properties(properties) if encoded is None else encoded
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers; empty where there are none."""
+        return self.properties.get("headers") or {}
+
+    @property
+    def persistent(self) -> bool:
+        """Whether a durable queue keeps it over a restart."""
+        return self.properties.get("delivery_mode") == _PERSISTENT
+
+    @property
+    def routing_keys(self) -> list[str]:
+        """The routing key, and those of the header ``CC``."""
+        return [self.routing_key, *_keys(self.headers.get("CC"))]
+
+    def with_headers(self, headers: dict[str, Any]) -> Message:
+        """The same with other headers."""
+        properties = {**self.properties, "headers": headers}
+        return Message(self.exchange, self.routing_key, properties, self.body)
+
+
+class Entry:
+    """
+    A message in one queue.
+
+    :ivar position: where it stands in its queue; a message that comes back has it again.
+    :ivar priority: 0 where the queue has none.
+    :ivar expires: when it does; None for never.
+    :ivar redelivered: whether a consumer had it before.
+    :ivar returns: how often it came back, as quorum queues count.
+    """
+
+    __slots__ = ("expires", "message", "position", "priority", "redelivered", "returns", "size")
+
+    def __init__(self, message: Message, position: int, priority: int, expires: float | None) -> None:
+        self.message = message
+        self.position = position
+        self.priority = priority
+        self.expires = expires
+        self.redelivered = False
+        self.returns = 0
+        self.size = len(message.body)
+
+    def __lt__(self, other: Entry) -> bool:
+        """Whether it is delivered before another: higher priorities first, then the older."""
+        return (-self.priority, self.position) < (-other.priority, other.position)
+
+
+def _keys(value: object) -> list[str]:
+    return [key for key in value if isinstance(key, str)] if isinstance(value, list) else []
+
+
+def copies(headers: dict[str, Any], name: str) -> list[str] | None:
+    """
+    The routing keys in the header ``CC`` or ``BCC``.
+
+    :returns: None if it is there and isn't a list.
+    """
+    value = headers.get(name, [])
+    return _keys(value) if isinstance(value, list) else None
+
+
+def dead_lettered(
+    message: Message, queue: str, reason: Reason, now: float, exchange: str, routing_key: str | None
+) -> Message:
+    """
+    What is published to the dead letter exchange: RabbitMQ's ``x-death`` tells of it.
+
+    :param now: seconds since 1970.
+    :param routing_key: the queue's dead letter routing key; None to keep the message's own keys.
+    """
+    headers = dict(message.headers)
+    properties = {**message.properties, "headers": headers}
+    headers["x-death"] = _deaths(message, queue, reason, int(now))
+    if "x-first-death-reason" not in headers:
+        headers["x-first-death-reason"] = reason
+        headers["x-first-death-queue"] = queue
+        headers["x-first-death-exchange"] = message.exchange
+    properties.pop("expiration", None)
+    if routing_key is None:
+        return Message(exchange, message.routing_key, properties, message.body)
+    # The copies' keys belong to the key that is replaced.
+    headers.pop("CC", None)
+    return Message(exchange, routing_key, properties, message.body)
+
+
+def has_cycled(message: Message, queue: str) -> bool:
+    """
+    Whether a dead letter comes back to a queue without anybody having rejected it on the way.
+
+    RabbitMQ drops such a message: it would go round for ever.
+    """
+    deaths = _earlier(message)
+    if not deaths:
+        return False
+    place = next((place for place, death in enumerate(deaths) if death.get("queue") == queue), None)
+    return place is not None and all(death.get("reason") != "rejected" for death in deaths[: place + 1])
+
+
+def _earlier(message: Message) -> list[dict[str, Any]]:
+    deaths = message.headers.get("x-death")
+    return [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+
+
+def _deaths(message: Message, queue: str, reason: Reason, now: int) -> list[dict[str, Any]]:
+    """The latest first; one entry for each queue and reason."""
+    earlier = _earlier(message)
+    same = next((d for d in earlier if d.get("queue") == queue and d.get("reason") == reason), None)
+    if same is not None:
+        count = same.get("count", 0)
+        again = {**same, "count": count + 1 if isinstance(count, int) else 1}
+        return [again, *(death for death in earlier if death is not same)]
+    death: dict[str, Any] = {
+        "count": 1,
+        "reason": reason,
+        "queue": queue,
+        "time": datetime.fromtimestamp(now, UTC),
+        "exchange": message.exchange,
+        "routing-keys": message.routing_keys,
+    }
+    expiration = message.properties.get("expiration")
+    if expiration is not None:
+        death["original-expiration"] = expiration
+    return [death, *earlier]
