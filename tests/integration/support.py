@@ -42,7 +42,8 @@ class BrokerTestCase(TestCase):
         self.node = shared_node()
         self.url = self.node.url
         self._queues: list[str] = []
-        self.addCleanup(self._delete_queues)
+        # Twisted's older trial does not wait for coroutines.
+        self.addCleanup(lambda: Deferred.fromCoroutine(self._delete_queues()))
 
     def name(self, name: str = "task") -> str:
         """A task id that no other test has; its queue is deleted after the test."""
