@@ -29,6 +29,7 @@ from crew_tx.amqp.errors import translated
 from crew_tx.amqp.uri import parse
 from crew_tx.errors import AuthenticationError, ConfigurationError
 from tests.amqp.peer import Peer
+from tests.warned import pass_over
 
 AUTHORITY, OTHER_AUTHORITY = trustme.CA(), trustme.CA()
 
@@ -222,6 +223,8 @@ class TLSTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
+        # What Twisted passes to pyOpenSSL, and asks of it.
+        self.addCleanup(pass_over, self, "Passing pyOpenSSL", "X509.get_subject")
         factory: Any = Factory.forProtocol(_Broker)
         self.factory = factory
         self.factory.brokers = []

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from crew_tx.amqp import frames, methods, spec
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.table import decode_table, encode_table
+from tests.warned import pass_over
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 NAMES = TEXT.filter(lambda text: len(text.encode()) <= 128)
@@ -144,6 +145,10 @@ class TableTests(SynchronousTestCase):
 
 class MethodTests(SynchronousTestCase):
     """Every method that pamqp knows."""
+
+    def setUp(self) -> None:
+        # pamqp says so of methods that RabbitMQ still has.
+        self.addCleanup(pass_over, self, "This command is deprecated")
 
     @checked
     @given(METHODS)

@@ -33,6 +33,7 @@ from crew_tx.amqp import AMQClient, AMQEndpoint, AMQFactory, TwistedDelegate
 from crew_tx.amqp.spec import SPEC_PATH, load
 from tests.amqp import captured
 from tests.amqp.peer import Link, Peer, PeerTestCase, Sent, packed, packed_content
+from tests.warned import pass_over
 
 
 class Library(NamedTuple):
@@ -645,6 +646,9 @@ def _passes_on_plain(tests: type[LibraryTestCase], name: str) -> bool:
 
 class PlainTxamqpTests(SynchronousTestCase):
     """The same tests with txamqp's own classes."""
+
+    def setUp(self) -> None:
+        self.addCleanup(pass_over, self, "twisted.internet.defer.returnValue was deprecated")
 
     def test_what_works_with_plain_txamqp_passes(self) -> None:
         """So it isn't the peer that fails."""
