@@ -27,6 +27,9 @@ from crew_tx.amqp.uri import DEFAULT_URL, parse_all
 from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError
 from crew_tx.message import Headers, Reply
+from crew_tx.pubsub import BUFFER, EventPublisher, Missed, Overflow, Subscription, Subscriptions
+from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
+from crew_tx.rpc.gathering import Gatherings
 from crew_tx.rpc.options import DEFAULT_EXPIRATION, GivenOptions, checked_call_id
 from crew_tx.rpc.outgoing import Outgoing, Probe, Sent
 from crew_tx.rpc.parallel import Parallel
@@ -95,7 +98,9 @@ class Client(Service):
         self._codec = Codec(serializer, allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
         self._pending = PendingCalls(reactor, self._publisher.withdraw)
-        self._replies = ReplyReader(self._pending, self._codec, self._in_thread)
+        self._replies = ReplyReader(
+            self._pending, self._codec, self._in_thread, lambda answer: self._gatherings.answered(answer)
+        )
         self._reply_queue = ReplyQueue(
             reactor,
             self.client_id,
@@ -103,6 +108,9 @@ class Client(Service):
             self._replies.received,
             self._pending.fail_written,
         )
+        self._gatherings = Gatherings(reactor, self._publisher, self._codec, self.client_id)
+        self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.client_id)
+        self._subscriptions = Subscriptions(reactor, self._codec, self._in_thread)
         self._plans = CallPlans(self.client_id)
         self._one_way_plans = CallPlans(None)
         self._connection = BrokerConnection(
@@ -173,8 +181,7 @@ class Client(Service):
     async def _stop(self) -> None:
         super().stopService()
         stopped = ClientStoppedError("the client was stopped")
-        self._pending.stop(stopped)
-        self._publisher.stop(stopped)
+        self._end(stopped)
         await self._reply_queue.delete()
         await self._connection.stopService()
         self._reply_queue.lost()
@@ -305,6 +312,91 @@ class Client(Service):
         """
         return Parallel(self.call)
 
+    # -- events and control ------------------------------------------------------------
+
+    def publish(
+        self,
+        channel: str,
+        data: Any = None,
+        *,
+        headers: Headers | None = None,
+        serializer: str | None = None,
+        compress: str | bool | None = None,
+        persistent: bool = True,
+    ) -> Deferred[None]:
+        """
+        Publish an event to all who are subscribed to a channel.
+
+        :param channel: 1 to 200 bytes of UTF-8; dots make words of it, for patterns.
+        :param persistent: whether a queue that keeps it for a subscriber that
+            is away survives a restart of the broker with it.
+        :returns: a Deferred that fires when the broker has it, whether or not
+            anybody is subscribed. Errors are as of :meth:`send`.
+        """
+        return self._events.publish(
+            channel, data, headers=headers, serializer=serializer, compress=compress, persistent=persistent
+        )
+
+    def subscribe(
+        self,
+        channel: str,
+        callback: Callable[..., object],
+        *,
+        durable: str | None = None,
+        buffer: int = BUFFER,
+        overflow: Overflow = "pause",
+        on_missed: Callable[[Missed], object] | None = None,
+    ) -> Deferred[Subscription]:
+        """
+        Get every event of a channel. Fine before :meth:`connect`, too.
+
+        Events come one at a time and in order: where the callback returns a
+        Deferred or a coroutine, the next comes when that is done. After a
+        reconnect the subscription goes on by itself.
+
+        :param channel: a channel, or a pattern: ``*`` is one word, ``#`` any number of them.
+        :param callback: called with the data, and with the :class:`Event` if it
+            takes two arguments. What it raises is logged and counted.
+        :param durable: a name for a queue that keeps events while no subscriber
+            of that name is there: 100,000 at most, for 7 days. Subscribers that
+            share a name share the events.
+        :param buffer: events that may wait here for the callback, 1 to 65,535.
+        :param overflow: what happens to more: ``pause`` leaves them in the queue
+            on the broker, which holds 100,000 and then drops the oldest; ``drop``
+            drops the oldest here, and says how many.
+        :param on_missed: called with a :class:`Missed` where events were, or may have been, missed.
+        :returns: a Deferred of the :class:`Subscription`, which fires when the
+            broker has it. It errbacks with :class:`InvalidArgumentError`, or
+            with the reason if the client is stopped or refused before.
+        """
+        return self._subscriptions.subscribe(
+            channel, callback, durable=durable, buffer=buffer, overflow=overflow, on_missed=on_missed
+        )
+
+    def control(
+        self,
+        command: str,
+        target: str | None = None,
+        arguments: dict[str, Any] | None = None,
+        timeout: float = GATHER_TIMEOUT,
+        expect: int | None = None,
+    ) -> Deferred[list[dict[str, Any]]]:
+        """
+        Ask running workers something, or tell them to do something.
+
+        :param command: ``ping``, ``stats``, ``tasks``, ``active``, ``stacks``,
+            ``threads``, ``drain``, ``pause``, ``resume``, ``cancel``, ``kill``,
+            ``eval``, or one of the workers' own.
+        :param target: a worker's id, its name, or the name of a service, a queue
+            or a task; None for all workers.
+        :param timeout: seconds to gather answers for.
+        :param expect: end as soon as so many have answered.
+        :returns: a Deferred of a list, one dict for each worker that answered,
+            with its id as ``wid``; one that could not do it says why under
+            ``error``. The list is empty where there is no such worker.
+        """
+        return self._gatherings.ask(command, target, arguments, timeout, expect)
+
     # -- out -----------------------------------------------------------------------------
 
     def _start(
@@ -386,16 +478,25 @@ class Client(Service):
     # -- the connection --------------------------------------------------------------------
 
     async def _prepare(self, client: AMQClient) -> None:
-        self._publisher.attach(await self._reply_queue.consume(client))
+        channel = await self._reply_queue.consume(client)
+        await self._subscriptions.begin(client)
+        self._publisher.attach(channel)
 
     def _lost(self, reason: CrewError) -> None:
         self._reply_queue.lost()
+        self._subscriptions.lost()
         self._pending.fail_written(
             ConnectionLostError(f"{reason}; the task of this call may have run", maybe_sent=True)
         )
 
     def _refused(self, error: CrewError) -> None:
+        self._end(error)
+
+    def _end(self, error: CrewError) -> None:
+        """Whatever waits for anything fails now."""
         self._pending.stop(error)
+        self._gatherings.stop(error)
+        self._subscriptions.stop(error)
         self._publisher.stop(error)
 
     def _not_connected(self, value: Any, timeout: float) -> Any:

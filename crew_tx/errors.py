@@ -306,6 +306,10 @@ class TaskTimeoutError(TaskError, builtins.TimeoutError):
     """The task ran over its time limit."""
 
 
+class TaskCancelledError(TaskError):
+    """The call was cancelled on its worker, by somebody who may steer workers."""
+
+
 class UnknownTaskError(TaskError):
     """The worker that took the call does not know the task."""
 

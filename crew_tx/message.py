@@ -26,6 +26,8 @@ CALL = "crew.call"
 RESULT = "crew.result"
 ERROR = "crew.error"
 PROBE = "probe"
+EVENT = "crew.event"
+COMMAND = "crew.command"
 
 APP_ID = "crew_tx"
 
@@ -35,6 +37,7 @@ _ATTEMPT = "crew-attempt"
 _WORKER = "crew-worker"
 _ELAPSED = "crew-elapsed"
 _KIND = "crew-error"
+_PUBLISHER = "crew-publisher"
 _CC = "CC"
 
 _TRANSIENT, _PERSISTENT = 1, 2
@@ -110,6 +113,27 @@ class Reply:
     headers: Headers
     worker: str | None
     elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    What was published, as a subscriber gets it.
+
+    :ivar channel: the channel that it was published to.
+    :ivar headers: the publisher's own.
+    :ivar publisher: the id of the client or the worker; None where it doesn't say.
+    :ivar time: when it was published, in whole seconds since 1970, by the publisher's clock.
+    :ivar redelivered: whether a subscriber may have had it before.
+    """
+
+    channel: str
+    data: Any
+    id: str
+    headers: Headers
+    publisher: str | None
+    time: int
+    redelivered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +303,66 @@ def delivery_count(properties: Properties) -> int:
 def probe_properties(call_id: str) -> Properties:
     """Properties of a question whether any worker of a task is there."""
     return {"type": PROBE, "message_id": call_id, "delivery_mode": _TRANSIENT, "app_id": APP_ID}
+
+
+def event_properties(
+    message_id: str,
+    publisher: str,
+    content_type: str,
+    content_encoding: str | None,
+    timestamp: int,
+    headers: Headers,
+    persistent: bool,
+) -> Properties:
+    """An event's AMQP properties."""
+    properties: Properties = {
+        "content_type": content_type,
+        "headers": {_PUBLISHER: publisher, **headers},
+        "delivery_mode": _PERSISTENT if persistent else _TRANSIENT,
+        "message_id": message_id,
+        "timestamp": timestamp,
+        "type": EVENT,
+        "app_id": APP_ID,
+    }
+    if content_encoding is not None:
+        properties["content_encoding"] = content_encoding
+    return properties
+
+
+def event_from(channel: str, properties: Properties, data: Any, redelivered: bool) -> Event:
+    """An event; nothing is required of its properties, since other programs may publish, too."""
+    headers = properties.get("headers") or {}
+    publisher = headers.get(_PUBLISHER)
+    return Event(
+        channel,
+        data,
+        properties.get("message_id") or "",
+        user_headers(headers),
+        publisher if isinstance(publisher, str) else None,
+        properties.get("timestamp") or 0,
+        redelivered,
+    )
+
+
+def command_properties(
+    message_id: str, reply_to: str, content_type: str, expiration: int, timestamp: int
+) -> Properties:
+    """
+    A control command's AMQP properties.
+
+    :param expiration: milliseconds after which nobody waits for its answers.
+    """
+    return {
+        "content_type": content_type,
+        "delivery_mode": _TRANSIENT,
+        "correlation_id": message_id,
+        "reply_to": reply_to,
+        "expiration": str(expiration),
+        "message_id": message_id,
+        "timestamp": timestamp,
+        "type": COMMAND,
+        "app_id": APP_ID,
+    }
 
 
 def user_headers(headers: Headers) -> Headers:

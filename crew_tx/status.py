@@ -26,6 +26,25 @@ class StuckThread:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveCall:
+    """
+    A call that runs on a worker.
+
+    :ivar caller: the client id that its answer goes to; None for one way.
+    :ivar seconds: how long it has run.
+    :ivar thread: the thread's name; empty where it has none, or not yet.
+    :ivar stuck: whether its caller was told of the time limit, and its thread goes on.
+    """
+
+    task: str
+    id: str
+    caller: str | None
+    seconds: float
+    thread: str
+    stuck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PoolStatus:
     """
     A thread pool at one moment.
@@ -55,6 +74,7 @@ class WorkerStatus:
     :ivar in_progress: calls that run now.
     :ivar unfinished: calls that still ran when the time to drain was over.
     :ivar held: calls that it took and did not start yet.
+    :ivar paused: whether it was told to take no calls.
     :ivar waittimes: seconds between arrival and start of the last ten calls.
     :ivar started: when, in seconds since 1970.
     """
@@ -76,6 +96,7 @@ class WorkerStatus:
     unconfirmed_replies: int = 0
     waittimes: tuple[float, ...] = ()
     draining: bool = False
+    paused: bool = False
     started: float = 0.0
 
 

@@ -22,6 +22,9 @@ PUBSUB = "crew.pubsub"
 CONTROL = "crew.control"
 HELLO = "crew.hello"
 
+#: What the routing keys of commands begin with, as arpc has them.
+MANAGEMENT = "mgt"
+
 QueueType = Literal["classic", "quorum"]
 
 #: Priorities of a classic task queue, 0 to 10: RabbitMQ's advice is not to have more.
@@ -31,6 +34,11 @@ HIGHEST_PRIORITY = 255
 #: Deliveries without an answer after which a quorum queue calls a message poison.
 DELIVERY_LIMIT = 20
 REPLY_QUEUE_EXPIRES_MS = 600_000
+#: Of a subscriber that pauses, or is away: past either bound its oldest events are dropped.
+SUBSCRIPTION_LENGTH = 100_000
+SUBSCRIPTION_BYTES = 256 * 1024 * 1024
+#: A subscriber's queue that keeps events for it ends when it stays away so long.
+DURABLE_SUBSCRIPTION_EXPIRES_MS = 7 * 24 * 3600 * 1000
 DEAD_QUEUE_LENGTH = 10_000
 DEAD_QUEUE_BYTES = 256 * 1024 * 1024
 DEAD_QUEUE_TTL_MS = 7 * 24 * 3600 * 1000
@@ -80,6 +88,11 @@ EXCHANGES = (
     Exchange(CONTROL, "topic"),
     Exchange(HELLO, "fanout"),
 )
+
+_SUBSCRIPTION_LIMITS: dict[str, Any] = {
+    "x-max-length": SUBSCRIPTION_LENGTH,
+    "x-max-length-bytes": SUBSCRIPTION_BYTES,
+}
 
 DEAD_QUEUE = Queue(
     DEAD,
@@ -153,9 +166,63 @@ def control_queue(worker_id: str, connection: int) -> Queue:
     return Queue(f"{CONTROL}.{worker_id}.{connection}", durable=False, exclusive=True, auto_delete=True)
 
 
-def control_bindings(queue: str, task_ids: list[str]) -> list[Binding]:
-    """What lets callers probe for a worker of a task."""
-    return [Binding(queue, WORKERS, task_id) for task_id in task_ids]
+def control_bindings(queue: str, worker_id: str, task_ids: list[str], services: list[str]) -> list[Binding]:
+    """
+    What lets callers probe for a worker of a task, and what brings it commands.
+
+    A name with a wildcard in it can't be a target: it would be a pattern.
+    """
+    targets = dict.fromkeys([worker_id, *services, *task_ids])
+    return [
+        *(Binding(queue, WORKERS, task_id) for task_id in task_ids),
+        Binding(queue, CONTROL, MANAGEMENT),
+        *(Binding(queue, CONTROL, control_key(target)) for target in targets if not is_pattern(target)),
+    ]
+
+
+def control_key(target: str | None) -> str:
+    """
+    The routing key of a command: arpc's management keys.
+
+    :param target: a worker's id, or the name of a service or a task; None for all workers.
+    """
+    return MANAGEMENT if target is None else f"{MANAGEMENT}.{target}"
+
+
+def subscription_queue(subscription_id: str, connection: int) -> Queue:
+    """
+    A subscriber's own queue, which ends with its connection.
+
+    :param connection: counts the connections, as of :func:`control_queue`.
+    """
+    return Queue(
+        f"crew.sub.{subscription_id}.{connection}",
+        durable=False,
+        exclusive=True,
+        auto_delete=True,
+        arguments=dict(_SUBSCRIPTION_LIMITS),
+    )
+
+
+def durable_subscription_queue(name: str) -> Queue:
+    """The queue of a subscriber that keeps events for it while it is away."""
+    expires = {"x-expires": DURABLE_SUBSCRIPTION_EXPIRES_MS}
+    return Queue(f"crew.sub.{name}", arguments=_SUBSCRIPTION_LIMITS | expires)
+
+
+def subscription_binding(queue: str, channel: str) -> Binding:
+    """What brings a channel's events, or a pattern's, to a subscriber."""
+    return Binding(queue, PUBSUB, channel)
+
+
+def is_pattern(channel: str) -> bool:
+    """Whether a topic exchange would take it for more than one name."""
+    return "*" in channel or "#" in channel
+
+
+def check_pattern(pattern: object) -> None:
+    """:raises InvalidArgumentError: unless it is a channel, or a pattern of channels with ``*`` and ``#``."""
+    check_task_id(pattern)
 
 
 def queue_priority(priority: int) -> int:

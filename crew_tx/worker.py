@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, getnode, uuid4
 
 from twisted.application import service
@@ -30,6 +30,7 @@ from crew_tx.amqp.publisher import Publisher
 from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
 from crew_tx.amqp.uri import BrokerURL
 from crew_tx.codec import Codec
+from crew_tx.control import BuiltinCommands, Command, Commands, Right
 from crew_tx.errors import (
     ConfigurationError,
     ConnectionLostError,
@@ -39,11 +40,12 @@ from crew_tx.errors import (
     ThreadsStuckError,
 )
 from crew_tx.message import Answer, Headers, call_from, check_headers
+from crew_tx.pubsub import EventPublisher, TaskPublisher
 from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
 from crew_tx.rpc.consumption import Consumption
 from crew_tx.rpc.control_queue import ControlQueue
 from crew_tx.rpc.prefetch import Prefetch
-from crew_tx.status import WorkerStatus
+from crew_tx.status import ActiveCall, WorkerStatus
 from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
 from crew_tx.tasks.context import Settings, context
 from crew_tx.tasks.interfaces import CreateThreads
@@ -64,6 +66,9 @@ __all__ = ["Service", "Settings", "Task", "Worker", "context", "run"]
 THREADS = 8
 DRAIN = 30.0
 _SETTLE_TIMEOUT = 5.0
+_ANSWER_FIRST = 0.1
+
+EndKind = Literal["drain", "kill"]
 
 
 class Worker(service.Service):
@@ -80,6 +85,9 @@ class Worker(service.Service):
     :param drain: seconds that running tasks have to end in when it stops.
     :param settings: what tasks find in ``context.settings``.
     :param on_fatal: called once, with the reason, when the worker can't go on.
+    :param on_asked: called with ``drain`` or ``kill`` when a command asks it to end.
+    :param allowed: what commands may do: ``look``, ``steer``, ``kill``, ``eval``.
+    :param commands: further commands that it knows.
     :param create_threads: makes the pool's threads; real ones by default.
     :raises ConfigurationError: if there is no task, or two have one id.
     """
@@ -103,6 +111,9 @@ class Worker(service.Service):
         max_message_size: int = 16 * 1024 * 1024,
         settings: dict[str, Any] | None = None,
         on_fatal: Callable[[CrewError], object] = lambda reason: None,
+        on_asked: Callable[[EndKind], object] = lambda kind: None,
+        allowed: Iterable[Right] = ("look", "steer"),
+        commands: Iterable[Command] = (),
         create_threads: CreateThreads | None = None,
     ) -> None:
         check_name("worker", name)
@@ -115,17 +126,19 @@ class Worker(service.Service):
         self._queue_type = queue_type
         self._drain = drain
         self._on_fatal = on_fatal
+        self._on_asked = on_asked
         self._draining = False
         self._unfinished = 0
         self._started = 0.0
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
+        self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
         self._answers = Answers(reactor, self._publisher, self._unsendable)
         self._pool = self._make_pool(threads, max_stuck, create_threads)
         self._runner = self._make_runner()
         self._consumption = self._make_consumption()
-        self._control = ControlQueue(self.worker_id, self._registry.task_ids, self._queue_gone)
+        self._control = self._make_control(frozenset(allowed), commands)
         self._connection = self._make_connection(urls, heartbeat)
 
     def _make_pool(
@@ -151,6 +164,20 @@ class Worker(service.Service):
             settings=self.settings,
             check_headers=_check_reply_headers,
             in_thread=self._in_thread,
+            publisher=TaskPublisher(self._reactor, self._events),
+        )
+
+    def _make_control(self, allowed: frozenset[Right], commands: Iterable[Command]) -> ControlQueue:
+        known = Commands(
+            self.worker_id,
+            self._codec,
+            [*BuiltinCommands(self).all(), *commands],
+            allowed,
+            self._answers.send_command_answer,
+        )
+        services = [*self._registry.queues(), self._name]
+        return ControlQueue(
+            self.worker_id, self._registry.task_ids, services, known.received, self._queue_gone
         )
 
     def _make_consumption(self) -> Consumption:
@@ -222,8 +249,52 @@ class Worker(service.Service):
             unconfirmed_replies=self._answers.unconfirmed,
             waittimes=tuple(runner.waittimes),
             draining=self._draining,
+            paused=self._consumption.halted,
             started=self._started,
         )
+
+    # -- what commands ask of it ---------------------------------------------------------
+
+    @property
+    def definitions(self) -> list[TaskDefinition]:
+        """Its tasks."""
+        return self._registry.definitions
+
+    def active(self) -> list[ActiveCall]:
+        """The calls that run, and those whose threads are stuck."""
+        return self._runner.active()
+
+    def resize(self, threads: int) -> None:
+        """Run so many tasks at once from now on; those that run are left alone."""
+        self._pool.resize(threads)
+        if self._prefetch.resize(threads):
+            self._consumption.follow()
+
+    def pause(self) -> None:
+        """Take no more calls, and hand back those that are not begun."""
+        self._consumption.halt()
+
+    def resume(self) -> None:
+        """Take calls again."""
+        self._consumption.go_on()
+
+    def cancel_call(self, call_id: str) -> bool:
+        """
+        End a call, held or running, and tell its caller.
+
+        :returns: whether it was here.
+        """
+        return self._runner.cancel(call_id)
+
+    def ask_to_end(self, kind: EndKind) -> None:
+        """
+        Ask the program to end.
+
+        :param kind: ``drain`` to let tasks end first, ``kill`` not to.
+        """
+        self.log.warn("asked to end: {kind}", kind=kind)
+        # So that the answer to whoever asked leaves before.
+        self._reactor.callLater(_ANSWER_FIRST, self._on_asked, kind)
 
     # -- the connection ----------------------------------------------------------------
 

@@ -129,6 +129,14 @@ class ReplyPublication(Publication):
         self.body = answer.body
 
 
+class CommandAnswer(Publication):
+    """The answer to a command: nobody misses it who doesn't wait for it any more."""
+
+    def __init__(self, answer: Answer, reply_to: str) -> None:
+        properties = encoded_answer(answer)
+        super().__init__(REPLIES, reply_to, properties, answer.body, answer.call_id, mandatory=False)
+
+
 class Answers:
     """
     Sends replies.
@@ -168,6 +176,10 @@ class Answers:
         reply = ReplyPublication(self, answer, reply_to, delivery)
         self._outstanding.add(reply)
         self.publish(reply)
+
+    def send_command_answer(self, answer: Answer, reply_to: str) -> None:
+        """Answer a control command: its message needs no settling, and its asker may be gone."""
+        self._publisher.publish(CommandAnswer(answer, reply_to))
 
     def publish(self, reply: ReplyPublication) -> None:
         """Publish a reply, for the first time or again; unless it was given up."""

@@ -41,6 +41,7 @@ class Consumption:
     :param queue_gone: called when the broker ended a consumer, since its queue is gone.
     :ivar intake: the consumers of the connection that is there; None without one.
     :ivar paused: whether it waits for a thread that is free, to :meth:`resume`.
+    :ivar halted: whether it was told to consume nothing, until :meth:`go_on`.
     :ivar thread_free: to be called when a thread gets free.
     """
 
@@ -65,6 +66,7 @@ class Consumption:
         self._is_beginning = self._begins_again = False
         self.intake: Intake | None = None
         self.paused = False
+        self.halted = False
         self.thread_free = self._saturation.thread_free
 
     # -- connections -------------------------------------------------------------------
@@ -77,7 +79,7 @@ class Consumption:
         :raises txamqp.client.Closed: if the channel ends otherwise.
         """
         self.intake = intake = Intake(channel, self._queues, self._received, self._queue_gone)
-        if self._ended:
+        if self._ended or self.halted:
             return
         self.paused = False
         self._is_beginning = True
@@ -100,6 +102,19 @@ class Consumption:
         self._ended = True
         self._saturation.stop()
         return succeed(None) if self.intake is None else self.intake.end()
+
+    def halt(self) -> None:
+        """Consume nothing, over all connections, and let others have what was not begun."""
+        self.halted = True
+        if self.intake is None:
+            self.hand_back()
+        else:
+            self.intake.end().addCallback(lambda _: self.hand_back())
+
+    def go_on(self) -> None:
+        """Consume again after :meth:`halt`."""
+        self.halted = False
+        self._begin_anew()
 
     def hand_back(self, may_go: Callable[[Any], bool] = lambda attempt: True) -> None:
         """Let other workers have what was not begun here."""
@@ -142,7 +157,7 @@ class Consumption:
 
     def _begin_anew(self) -> None:
         intake = self.intake
-        if intake is None or intake.channel.closed or self._ended:
+        if intake is None or intake.channel.closed or self._ended or self.halted:
             return
         if self._is_beginning:
             self._begins_again = True

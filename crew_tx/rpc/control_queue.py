@@ -1,11 +1,14 @@
 """
 A worker's control queue: what is said to this one worker.
 
-It is bound by the ids of the worker's tasks, which is what a probe finds. Each
-connection has another, so that a new queue never races the ghost of the last.
+It is bound by the ids of the worker's tasks, which is what a probe finds, and by
+arpc's management keys, for commands. Each connection has another, so that a new
+queue never races the ghost of the last.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
@@ -15,13 +18,24 @@ from crew_tx.topology import control_bindings, control_queue
 
 class ControlQueue:
     """
+    :param services: names besides the tasks' by which commands may be meant for it.
+    :param received: called with each delivery.
     :param gone: called when the broker deleted the queue: no probe finds the
         worker then, though its connection is well.
     """
 
-    def __init__(self, worker_id: str, task_ids: list[str], gone: QueueGone) -> None:
+    def __init__(
+        self,
+        worker_id: str,
+        task_ids: list[str],
+        services: list[str],
+        received: Callable[[Delivery], object],
+        gone: QueueGone,
+    ) -> None:
         self._worker_id = worker_id
         self._task_ids = task_ids
+        self._services = services
+        self._received = received
         self._gone = gone
         self._connections = 0
 
@@ -36,17 +50,13 @@ class ControlQueue:
         await channel.queue_declare(
             queue=queue.name, exclusive=queue.exclusive, auto_delete=queue.auto_delete
         )
-        for binding in control_bindings(queue.name, self._task_ids):
+        for binding in control_bindings(queue.name, self._worker_id, self._task_ids, self._services):
             await channel.queue_bind(
                 queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
             )
         await channel.consume(
             queue.name,
-            _ignore_probe,
+            self._received,
             no_ack=True,
             on_cancelled=lambda tag: self._gone(channel, queue.name),
         )
-
-
-def _ignore_probe(delivery: Delivery) -> None:
-    """That it came here at all, and so was not returned, is its answer."""

@@ -12,6 +12,7 @@ from crew_tx.errors import (
     QueueFullError,
     RejectedError,
     RemoteError,
+    TaskCancelledError,
     TaskTimeoutError,
     UnknownTaskError,
 )
@@ -52,6 +53,8 @@ def answer_error(answer: Answer, body: Any) -> CrewError:
     message = _text(fields, "message")
     if answer.error == "timeout":
         return TaskTimeoutError(message, worker=answer.worker)
+    if answer.error == "cancelled":
+        return TaskCancelledError(message, worker=answer.worker)
     if answer.error == "unknown-task":
         return UnknownTaskError(message, worker=answer.worker)
     if answer.error == "expired":

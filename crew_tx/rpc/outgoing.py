@@ -25,7 +25,7 @@ from crew_tx.topology import TASKS, WORKERS
 
 class Sent(Publication):
     """
-    A call that nobody answers.
+    A message that nobody answers: a one-way call, as a rule.
 
     :param withdraw: called with it when it is cancelled.
     :ivar deferred: fires when the broker has it; dropped when it has fired.
@@ -34,9 +34,15 @@ class Sent(Publication):
     __slots__ = ("_withdraw", "deferred")
 
     def __init__(
-        self, task_id: str, message_id: str, withdraw: Callable[[Publication], object] = lambda message: None
+        self,
+        routing_key: str,
+        message_id: str,
+        withdraw: Callable[[Publication], object] = lambda message: None,
+        *,
+        exchange: str = TASKS,
+        mandatory: bool = True,
     ) -> None:
-        super().__init__(TASKS, task_id, b"", b"", message_id)
+        super().__init__(exchange, routing_key, b"", b"", message_id, mandatory)
         self._withdraw = withdraw
         self.deferred: Deferred[None] | None = Deferred(self._cancelled)
 

@@ -56,6 +56,19 @@ class Prefetch:
         self.count = wanted
         return True
 
+    def resize(self, threads: int) -> bool:
+        """
+        Suit another number of threads.
+
+        :returns: whether :attr:`count` changed.
+        """
+        self._threads = threads
+        if self._fixed is not None:
+            return False
+        before, self._least = self.count, threads + SPARE
+        self.lower()
+        return self.count != before
+
     def lower(self) -> None:
         """Tasks got long all of a sudden: start from the least again."""
         self._average = 1.0

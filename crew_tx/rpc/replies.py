@@ -73,12 +73,20 @@ class ReplyReader:
 
     :param in_thread: runs a function in a thread and gives a Deferred of its
         value: large bodies are decoded there.
+    :param gathered: called with an answer that no call waits for; whether somebody else does.
     """
 
     log = Logger()
 
-    def __init__(self, pending: PendingCalls, codec: Codec, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        pending: PendingCalls,
+        codec: Codec,
+        in_thread: InThread,
+        gathered: Callable[[Answer], bool] = lambda answer: False,
+    ) -> None:
         self._pending = pending
+        self._gathered = gathered
         self._codec = codec
         self._in_thread = in_thread
         self._answered: OrderedDict[str, None] = OrderedDict()
@@ -101,7 +109,8 @@ class ReplyReader:
 
     def _answer_received(self, answer: Answer) -> None:
         if answer.call_id not in self._pending:
-            self._count_stray(answer.call_id)
+            if not self._gathered(answer):
+                self._count_stray(answer.call_id)
         elif not self._codec.is_large(answer.body, answer.content_encoding):
             self._ended(self._read(answer), answer)
         else:

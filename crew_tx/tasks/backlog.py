@@ -9,6 +9,7 @@ come, first served.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,6 +24,10 @@ class Backlog(Generic[T]):
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        """Everything that is held, in no order that matters."""
+        return (item for level in self._levels.values() for items in level.values() for item in items)
 
     def push(self, queue: str, priority: int, item: T) -> None:
         """Hold an item."""

@@ -49,6 +49,9 @@ class IThreads(Interface):
         :returns: False if it has begun.
         """
 
+    def runs_in(job: Job) -> str:
+        """The name of the thread that the job runs in; empty if none has begun it, or it was interrupted."""
+
     def interrupt(job: Job) -> str | None:
         """
         Raise ``TimeLimitExceeded`` inside the job, or keep it from beginning.

@@ -82,6 +82,12 @@ class InterruptGate:
             return False
         return True
 
+    def runs_in(self, job: Job) -> str:
+        """The name of the thread that a job runs in; empty if none does, or it was interrupted."""
+        key = id(job)
+        runner = None if key in self._beginning else self._ending.get(key)
+        return "" if runner is None else runner.name
+
     def interrupt(self, job: Job) -> str | None:
         """
         Raise ``TimeLimitExceeded`` inside a job, or keep it from beginning.

@@ -143,6 +143,16 @@ class ThreadPool:
         self._grace.set(key, self._grace_period)
         return True
 
+    def thread_of(self, job: Job) -> str:
+        """The name of the thread that a job runs in, stuck ones included; empty if it has none."""
+        interrupted = self._interrupted.get(id(job))
+        return self._threads.runs_in(job) if interrupted is None else interrupted[0]
+
+    @property
+    def stuck(self) -> list[Job]:
+        """The jobs whose threads are quarantined."""
+        return list(self._stuck.values())
+
     def resize(self, size: int) -> None:
         """Run that many jobs at once from now on; running ones are left alone."""
         _check_size(size)

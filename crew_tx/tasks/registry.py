@@ -39,6 +39,11 @@ class Registry:
         """All ids, in the order of their declaration."""
         return list(self._definitions)
 
+    @property
+    def definitions(self) -> list[TaskDefinition]:
+        """All definitions, in the order of their declaration."""
+        return list(self._definitions.values())
+
     def queues(self) -> dict[str, list[str]]:
         """The queues to consume from, each with the ids of its tasks."""
         queues: dict[str, list[str]] = {}

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from crew_tx.codec import Codec
 from crew_tx.interfaces import IHeldCalls
 from crew_tx.message import Answer, Call, ErrorKind
+from crew_tx.status import ActiveCall
 from crew_tx.tasks import attempt as states
 from crew_tx.tasks.attempt import Attempt
 from crew_tx.tasks.backlog import Backlog
@@ -174,6 +175,52 @@ class TaskRunner:
     def give_ahead(self, count: int) -> None:
         """Give the threads so many calls that they can't begin at once."""
         self._pool.ahead = count
+
+    def active(self) -> list[ActiveCall]:
+        """What runs, and what goes on in threads although it was answered."""
+        stuck = [job for job in self._pool.stuck if isinstance(job, Execution)]
+        return [
+            *(self._active(execution) for execution in self._running.values()),
+            *(self._active(execution, stuck=True) for execution in stuck),
+        ]
+
+    def _active(self, execution: Execution, stuck: bool = False) -> ActiveCall:
+        attempt = execution.attempt
+        started = attempt.received if attempt.started is None else attempt.started
+        return ActiveCall(
+            attempt.call.task_id,
+            attempt.call.call_id,
+            attempt.call.reply_to,
+            self.seconds() - started,
+            self._pool.thread_of(execution),
+            stuck,
+        )
+
+    def cancel(self, call_id: str) -> bool:
+        """
+        End a call, held or running, and tell its caller.
+
+        :returns: whether it was here.
+        """
+        attempt = self._find(call_id)
+        if attempt is None:
+            return False
+        self._limits.clear(attempt)
+        execution = self._running.pop(attempt, None)
+        if execution is None:
+            self._backlog.remove(attempt)
+        attempt.move(states.CANCELLED)
+        text = f"the call to {attempt.call.task_id!r} was cancelled on its worker"
+        answer = self._own_answer(attempt, "cancelled", "crew_tx.errors.TaskCancelledError", text)
+        self._answered(attempt, answer)
+        if execution is not None:
+            self._interrupt(execution)
+        self._tell_ended()
+        return True
+
+    def _find(self, call_id: str) -> Attempt | None:
+        attempts = (*self._running, *self._backlog)
+        return next((attempt for attempt in attempts if attempt.call.call_id == call_id), None)
 
     def when_ended(self) -> Deferred[None]:
         """A Deferred that fires when nothing runs that isn't answered."""

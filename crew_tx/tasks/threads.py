@@ -51,6 +51,7 @@ class RealThreads:
         self._woken = False
         self.interrupt = self._gate.interrupt
         self.recall = self._gate.recall
+        self.runs_in = self._gate.runs_in
 
     def add(self, name: str) -> None:
         """Start one more thread."""

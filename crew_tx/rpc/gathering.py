@@ -1,0 +1,182 @@
+"""
+A client's questions to workers: each goes to many, and gathers what they answer.
+
+There is no telling how many will answer, so a question ends when its time is
+up, or when as many have answered as its asker knows of.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+
+from crew_tx.amqp.delivery import Returned
+from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.publisher import Publication, Publisher
+from crew_tx.codec import Codec
+from crew_tx.errors import ConnectionLostError, CrewError, DecodeError, InvalidArgumentError
+from crew_tx.message import Answer, command_properties
+from crew_tx.timer import DeadlineTimer
+from crew_tx.topology import CONTROL, check_task_id, control_key
+
+#: Seconds.
+TIMEOUT = 1.0
+_LONGEST = 3600.0
+
+
+class Gathering(Publication):
+    """
+    One command on its way, and the answers that have come.
+
+    :ivar deferred: fires with the answers, one dict a worker.
+    """
+
+    __slots__ = ("_owner", "answers", "deferred", "expect")
+
+    def __init__(
+        self,
+        owner: Gatherings,
+        target: str | None,
+        properties: bytes,
+        body: bytes,
+        call_id: str,
+        expect: int | None,
+    ) -> None:
+        super().__init__(CONTROL, control_key(target), properties, body, call_id)
+        self._owner = owner
+        self.answers: list[dict[str, Any]] = []
+        self.expect = expect
+        self.deferred: Deferred[list[dict[str, Any]]] | None = Deferred(lambda _: owner.cancelled(self))
+
+    def returned(self, returned: Returned) -> None:
+        """There is no such worker."""
+        self._owner.end(self)
+
+    def failed(self, error: CrewError) -> None:
+        self._owner.fail(self, error)
+
+    def lost(self) -> None:
+        self.failed(ConnectionLostError("the connection to the broker was lost meanwhile", maybe_sent=True))
+
+
+class Gatherings:
+    """
+    The caller's side: asks, and gathers what workers answer.
+
+    :param client_id: where they answer to.
+    """
+
+    def __init__(self, clock: IReactorTime, publisher: Publisher, codec: Codec, client_id: str) -> None:
+        self._clock = clock
+        self._publisher = publisher
+        self._codec = codec
+        self._client_id = client_id
+        self._pending: dict[str, Gathering] = {}
+        self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
+
+    def ask(
+        self,
+        name: str,
+        target: str | None = None,
+        arguments: dict[str, Any] | None = None,
+        timeout: float = TIMEOUT,
+        expect: int | None = None,
+    ) -> Deferred[list[dict[str, Any]]]:
+        """As ``Client.control``."""
+        try:
+            gathering = self._gathering(name, target, arguments or {}, timeout, expect)
+            deferred = gathering.deferred
+            assert deferred is not None
+            self._pending[gathering.message_id] = gathering
+            self._deadlines.set(gathering.message_id, timeout)
+            self._publisher.publish(gathering)
+        except CrewError:
+            return fail()
+        return deferred
+
+    def _gathering(
+        self, name: str, target: str | None, arguments: dict[str, Any], timeout: float, expect: int | None
+    ) -> Gathering:
+        check_task_id(name)
+        if target is not None:
+            check_task_id(target)
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
+            raise InvalidArgumentError(f"timeout is a number of seconds up to {_LONGEST}, not {timeout!r}")
+        if expect is not None and (isinstance(expect, bool) or not isinstance(expect, int) or expect < 1):
+            raise InvalidArgumentError(f"expect is a number of workers from 1, not {expect!r}")
+        encoded = self._codec.encode({**arguments, "c": name}, "cbor")
+        call_id = f"control.{uuid4().hex}"
+        properties = command_properties(
+            call_id, self._client_id, encoded.content_type, ceil(timeout * 1000), int(self._clock.seconds())
+        )
+        if encoded.content_encoding is not None:
+            properties["content_encoding"] = encoded.content_encoding
+        return Gathering(self, target, encode_properties(properties), encoded.body, call_id, expect)
+
+    def answered(self, answer: Answer) -> bool:
+        """
+        A reply came that no call waits for.
+
+        :returns: whether it was an answer to a command.
+        """
+        gathering = self._pending.get(answer.call_id)
+        if gathering is None:
+            return False
+        gathering.answers.append(self._read(answer))
+        if gathering.expect is not None and len(gathering.answers) >= gathering.expect:
+            self.end(gathering)
+        return True
+
+    def _read(self, answer: Answer) -> dict[str, Any]:
+        """A worker's answer; what is wrong with it is told in its place, under ``error``."""
+        try:
+            value = self._codec.decode(answer.body, answer.content_type, answer.content_encoding)
+        except DecodeError as error:
+            return {"wid": answer.worker, "error": str(error)}
+        if answer.error is not None:
+            return {"wid": answer.worker, "error": _message(value)}
+        return {"wid": answer.worker, **(value if isinstance(value, dict) else {"result": value})}
+
+    def end(self, gathering: Gathering) -> None:
+        """No more answers are waited for."""
+        deferred = self._take(gathering)
+        if deferred is not None:
+            deferred.callback(gathering.answers)
+
+    def fail(self, gathering: Gathering, error: CrewError) -> None:
+        """The command did not reach the broker, or perhaps it didn't."""
+        deferred = self._take(gathering)
+        if deferred is not None:
+            deferred.errback(error)
+
+    def cancelled(self, gathering: Gathering) -> None:
+        """Its caller wants no answer any more: the Deferred fails by itself."""
+        self._take(gathering)
+        self._publisher.withdraw(gathering)
+
+    def stop(self, error: CrewError) -> None:
+        """End them all."""
+        for gathering in list(self._pending.values()):
+            self.fail(gathering, error)
+        self._deadlines.stop()
+
+    def _take(self, gathering: Gathering) -> Deferred[list[dict[str, Any]]] | None:
+        self._pending.pop(gathering.message_id, None)
+        self._deadlines.clear(gathering.message_id)
+        deferred, gathering.deferred = gathering.deferred, None
+        return deferred
+
+    def _overdue(self, call_id: str) -> None:
+        gathering = self._pending.get(call_id)
+        if gathering is not None:
+            self._publisher.withdraw(gathering)
+            self.end(gathering)
+
+
+def _message(value: object) -> str:
+    message = value.get("message") if isinstance(value, dict) else None
+    return message if isinstance(message, str) else "the command failed"
