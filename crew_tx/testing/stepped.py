@@ -56,6 +56,10 @@ class SteppedThreads:
         self._interrupted.append(job)
         return True
 
+    def runs_in(self, job: Job) -> str:
+        """The last thread's name, for a job that counts as begun."""
+        return self.names[-1] if _among(job, self.jobs[: self.living]) else ""
+
     def interrupt(self, job: Job) -> str | None:
         """Keep a job from running when it is stepped."""
         if not _among(job, self.jobs) or _among(job, self._interrupted):
