@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import PUBLISH_TIMEOUT, Publisher
 from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
-from crew_tx.amqp.uri import DEFAULT_URL, parse_all
+from crew_tx.amqp.uri import DEFAULT_URL, BrokerURL, parse_all
 from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError
 from crew_tx.message import Headers, Reply
@@ -55,7 +55,7 @@ class Client(Service):
     wait for it, inside ``publish_timeout``.
 
     :param reactor: the reactor; a test gives it a clock.
-    :param url: an AMQP URL, or several, separated by commas and tried in turn.
+    :param url: an AMQP URL, or several, separated by commas or parsed, and tried in turn.
         Falls back to the environment's ``CREW_BROKER``, then to
         ``amqp://guest:guest@127.0.0.1:5672/%2F``.
     :param name: what the client is called in the broker and in logs.
@@ -76,7 +76,7 @@ class Client(Service):
     def __init__(
         self,
         reactor: Any,
-        url: str | None = None,
+        url: str | list[BrokerURL] | None = None,
         *,
         name: str | None = None,
         serializer: str = "cbor",
@@ -108,14 +108,17 @@ class Client(Service):
             self._replies.received,
             self._pending.fail_written,
         )
-        self._gatherings = Gatherings(reactor, self._publisher, self._codec, self.client_id)
-        self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.client_id)
+        running = self._pending.check_running
+        self._gatherings = Gatherings(reactor, self._publisher, self._codec, self.client_id, running)
+        self._events = EventPublisher(
+            reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
+        )
         self._subscriptions = Subscriptions(reactor, self._codec, self._in_thread)
         self._plans = CallPlans(self.client_id)
         self._one_way_plans = CallPlans(None)
         self._connection = BrokerConnection(
             reactor,
-            parse_all(url or os.environ.get("CREW_BROKER") or DEFAULT_URL),
+            url if isinstance(url, list) else parse_all(url or os.environ.get("CREW_BROKER") or DEFAULT_URL),
             self._prepare,
             name=self.client_id,
             heartbeat=heartbeat,

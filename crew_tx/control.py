@@ -14,7 +14,7 @@ import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -61,6 +61,8 @@ def command(name: str, *, right: Right = "look") -> Callable[[Callable[..., Any]
     :param right: what the worker must allow: ``look``, ``steer``, ``kill`` or ``eval``.
     """
     check_task_id(name)
+    if right not in get_args(Right):
+        raise InvalidArgumentError(f"right is one of {', '.join(get_args(Right))}, not {right!r}")
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
         setattr(function, _MARK, Command(name, function, right))
@@ -127,7 +129,8 @@ class Commands:
             if inspect.isawaitable(value):
                 value = await value
             encoded = self._codec.encode(value, "cbor")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # The program ends by its own commands alone.
             self._send(self._failure(error, call_id), reply_to)
         else:
             self._send(Answer(call_id, *encoded, None, self._worker_id, 0.0, False), reply_to)
@@ -145,12 +148,12 @@ class Commands:
             self.refused += 1
             self.log.warn("the command {name} is refused: not allowed here", name=found.name)
             raise InvalidArgumentError(
-                f"this worker does not allow {found.name!r}: start it with --allow-{found.right}"
+                f"this worker does not allow {found.name!r}: start it {_how_to_allow(found.right)}"
             )
         self.log.info("command {name}", name=found.name)
         return found.function(request)
 
-    def _failure(self, error: Exception, call_id: str) -> Answer:
+    def _failure(self, error: BaseException, call_id: str) -> Answer:
         if not isinstance(error, CrewError):
             self.log.failure("a command failed")
         said = describe(error)
@@ -160,6 +163,11 @@ class Commands:
 
     def _unsent(self, failure: Failure) -> None:
         self.log.failure("the answer to a command could not be sent", failure)
+
+
+def _how_to_allow(right: Right) -> str:
+    """Workers may be steered unless they are told otherwise."""
+    return "without --deny-steer" if right == "steer" else f"with --allow-{right}"
 
 
 class BuiltinCommands:

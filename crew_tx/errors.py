@@ -85,6 +85,25 @@ class OutboxFullError(CallerError):
         self.size = size
 
 
+class WrongThreadError(CallerError, RuntimeError):
+    """A blocking call in the reactor's own thread, which would wait for itself."""
+
+
+class ForkedError(CallerError, RuntimeError):
+    """A blocking client is the parent's: this process was forked after its first use."""
+
+
+class WaitTimeoutError(CrewError, builtins.TimeoutError):
+    """A thread waited for as long as it said, and there is no outcome yet.
+
+    :ivar seconds: how long it waited.
+    """
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 # -- Between this process and the broker --------------------------------------
 
 

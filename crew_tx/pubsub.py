@@ -27,7 +27,7 @@ from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import Publisher, encode_message_properties
 from crew_tx.codec import Codec, Encoded
-from crew_tx.errors import ClientStoppedError, CrewError, DecodeError, InvalidArgumentError
+from crew_tx.errors import ConnectionLostError, CrewError, DecodeError, InvalidArgumentError
 from crew_tx.message import NO_HEADERS, Event, Headers, check_headers, event_from, event_properties
 from crew_tx.rpc.outgoing import Sent
 from crew_tx.rpc.replies import BatchedAcks
@@ -51,6 +51,8 @@ InThread = Callable[..., "Deferred[Any]"]
 
 #: Events that may wait for a subscriber in this process.
 BUFFER = 1000
+#: Below that, acks that wait for one another would hold up the broker.
+_SMALL_BUFFER = 256
 _MOST_BUFFERED = 65_535
 
 
@@ -75,18 +77,26 @@ class EventPublisher:
     Publishes events.
 
     :param source: the id of whoever publishes.
+    :param check_running: raises a :class:`CrewError` where nothing may be published any more.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, publisher: Publisher, codec: Codec, in_thread: InThread, source: str
+        self,
+        clock: IReactorTime,
+        publisher: Publisher,
+        codec: Codec,
+        in_thread: InThread,
+        source: str,
+        check_running: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self._publisher = publisher
         self._codec = codec
         self._in_thread = in_thread
         self._source = source
+        self._check_running = check_running
         self._unique = uuid4().hex
         self._count = 0
 
@@ -113,6 +123,7 @@ class EventPublisher:
             ``Client.send`` does after that.
         """
         try:
+            self._check_running()
             _check_event(channel, headers)
         except CrewError:
             return fail()
@@ -176,6 +187,7 @@ class EventPublisher:
         if event.deferred is None:
             # It was cancelled while its body was encoded.
             return
+        self._check_running()
         properties = event_properties(
             event.message_id,
             self._source,
@@ -246,7 +258,9 @@ class Subscription:
         self._id = uuid4().hex
         self._connections = 0
         self._amqp: AMQChannel | None = None
-        self._tag: str | None = None
+        self._tag = ""
+        self._may_miss = False
+        self._deletes = False
         self._acks: BatchedAcks | None = None
         self._waiting: deque[Delivery] = deque()
         self._busy = False
@@ -268,9 +282,10 @@ class Subscription:
         if self.cancelled:
             return succeed(None)
         self.cancelled = True
+        self._deletes = delete and self._durable is not None
         self._waiting.clear()
         self._owner.forget(self)
-        return Deferred.fromCoroutine(self._end(delete)).addErrback(lambda _: None)
+        return Deferred.fromCoroutine(self._end()).addErrback(lambda _: None)
 
     # -- the connection ----------------------------------------------------------------
 
@@ -296,9 +311,8 @@ class Subscription:
         )
         if self._overflow == "pause":
             await channel.basic_qos(prefetch_count=self._buffer)
-        self._amqp = channel
         self._acks = BatchedAcks(self._owner.clock, channel) if self._acknowledges else None
-        if self._connections > 1 and self._durable is None:
+        if self._may_miss:
             self._tell(Missed(self.channel, "reconnected"))
         self._tag = await channel.consume(
             queue.name,
@@ -306,10 +320,16 @@ class Subscription:
             no_ack=not self._acknowledges,
             on_cancelled=lambda tag: self._queue_gone(client, queue.name),
         )
+        self._amqp = channel
+        # Of what is published while the connection is lost.
+        self._may_miss = self._durable is None
+        if self.cancelled:
+            # While the broker was asked for it.
+            await self._end()
 
     def lost(self) -> None:
         """The connection has ended: what waits here is of no queue any more."""
-        self._amqp = self._tag = None
+        self._amqp = None
         if self._acks is not None:
             self._acks.stop()
             self._acks = None
@@ -328,18 +348,19 @@ class Subscription:
 
     def _queue_gone(self, client: AMQClient, queue: str) -> None:
         """Declare it anew with a new connection: a subscriber must not go deaf in silence."""
+        self._may_miss = True
         self.log.warn("the queue {queue} was deleted: connecting anew to declare it", queue=queue)
-        client.fail(ClientStoppedError(f"the queue {queue} was deleted"))
+        client.fail(ConnectionLostError(f"the queue {queue} was deleted"))
 
-    async def _end(self, delete: bool) -> None:
+    async def _end(self) -> None:
         channel, self._amqp = self._amqp, None
         if channel is None or channel.closed:
             return
-        if self._tag is not None:
-            await channel.cancel(self._tag)
+        await channel.cancel(self._tag)
         if self._acks is not None:
             self._acks.flush()
-        if delete and self._durable is not None:
+            self._acks = None
+        if self._deletes:
             await channel.queue_delete(queue=self._queue().name)
         await channel.channel_close(reply_code=200)
 
@@ -353,7 +374,8 @@ class Subscription:
             return
         self._waiting.append(delivery)
         if self._overflow == "drop" and len(self._waiting) > self._buffer:
-            self._settled(self._waiting.popleft())
+            # It is acknowledged with the next one that is handed over: acks go in order.
+            self._waiting.popleft()
             self.dropped += 1
             self._missed += 1
 
@@ -363,19 +385,21 @@ class Subscription:
             if self._missed:
                 missed, self._missed = self._missed, 0
                 self._tell(Missed(self.channel, "overflow", missed))
+            # The next connection has other acks, and tags that begin at 1 again.
+            acks = self._acks
             handling = self._handle(delivery)
             if handling is not None:
-                self._busy = True
-                handling.addBoth(self._handled, delivery)
-                return
-            self._settled(delivery)
+                handling.addErrback(self._callback_failed)
+                if not _is_through(handling):
+                    self._busy = True
+                    handling.addCallback(self._handled, delivery, acks)
+                    return
+            self._settled(delivery, acks)
             delivery = self._waiting.popleft() if self._waiting else None
 
-    def _handled(self, result: object, delivery: Delivery) -> None:
+    def _handled(self, result: object, delivery: Delivery, acks: BatchedAcks | None) -> None:
         self._busy = False
-        if isinstance(result, Failure):
-            self._callback_failed(result)
-        self._settled(delivery)
+        self._settled(delivery, acks)
         self._take(self._waiting.popleft() if self._waiting else None)
 
     def _handle(self, delivery: Delivery) -> Deferred[Any] | None:
@@ -392,6 +416,9 @@ class Subscription:
             return None
 
     def _call(self, data: Any, delivery: Delivery) -> Deferred[Any] | None:
+        if self.cancelled:
+            # While its body was decoded in a thread.
+            return None
         self.received += 1
         if self._wants_event:
             event = event_from(delivery.routing_key, delivery.properties, data, delivery.redelivered)
@@ -402,10 +429,13 @@ class Subscription:
             return Deferred.fromCoroutine(result)
         return result if isinstance(result, Deferred) else None
 
-    def _settled(self, delivery: Delivery) -> None:
-        # A delivery of an earlier connection has a tag that is dead.
-        if self._acks is not None and self._amqp is not None:
-            self._acks.add(delivery.delivery_tag)
+    def _settled(self, delivery: Delivery, acks: BatchedAcks | None) -> None:
+        if acks is None or acks is not self._acks:
+            return
+        acks.add(delivery.delivery_tag)
+        if self._buffer < _SMALL_BUFFER:
+            # The broker sends no more until it knows.
+            acks.flush()
 
     def _callback_failed(self, failure: Failure) -> None:
         self.failed += 1
@@ -483,8 +513,7 @@ class Subscriptions:
     async def begin(self, client: AMQClient) -> None:
         """Consume by a new connection."""
         for subscription in list(self._subscriptions):
-            if not subscription.cancelled:
-                await self._begin(subscription, client)
+            await self._begin(subscription, client)
         # Those that came meanwhile begin by themselves from now on.
         self._client = client
         for subscription, ready in list(self._subscriptions.items()):
@@ -507,6 +536,8 @@ class Subscriptions:
                 ready.errback(error)
 
     async def _begin(self, subscription: Subscription, client: AMQClient) -> None:
+        if subscription.cancelled:
+            return
         await subscription.begin(client)
         ready = self._subscriptions.get(subscription)
         if ready is not None:
@@ -550,8 +581,12 @@ def _takes_two(callback: Callback) -> bool:
     return len(required) > 1
 
 
+def _is_through(handling: Deferred[Any]) -> bool:
+    """Whether it has fired already, and waits for no other."""
+    return handling.called and not handling.paused
+
+
 def _fail(failure: Failure, event: Sent) -> None:
-    error = failure.value
-    if not isinstance(error, CrewError):
-        failure.raiseException()
+    # Whatever it is: the publisher's Deferred has to fire.
+    error: Any = failure.value
     event.failed(error)

@@ -62,9 +62,11 @@ class TreeTests(SynchronousTestCase):
                 "ClientStoppedError",
                 "DuplicateCallIdError",
                 "EncodeError",
+                "ForkedError",
                 "InvalidArgumentError",
                 "MessageTooLargeError",
                 "OutboxFullError",
+                "WrongThreadError",
             },
         )
 
@@ -88,7 +90,9 @@ class TreeTests(SynchronousTestCase):
 
     def test_the_tasks(self) -> None:
         """A worker answered, with an error."""
-        self.assertEqual(_of(TaskError), {"RemoteError", "TaskTimeoutError", "UnknownTaskError"})
+        self.assertEqual(
+            _of(TaskError), {"RemoteError", "TaskCancelledError", "TaskTimeoutError", "UnknownTaskError"}
+        )
 
     def test_the_brokers_refusals(self) -> None:
         """A channel or the connection was closed with a reply code."""

@@ -110,6 +110,13 @@ class RulesTests(SynchronousTestCase):
         self.refused("client.py", "def run():\n  from twisted.internet import defer, reactor", "only cli may")
         self.refused("testing/a.py", "import twisted.internet.reactor as clock", "only cli may")
 
+    def test_programs_without_a_reactor_have_one_made(self) -> None:
+        """By one function, which nothing else may hide in."""
+        text = "def {}():\n  from twisted.internet import reactor"
+        self.allowed("reactor_thread.py", text.format("import_reactor"))
+        self.refused("reactor_thread.py", text.format("other"), "only cli may")
+        self.refused("blocking.py", text.format("import_reactor"), "only cli may")
+
     def test_cbor2_and_ctypes_have_one_importer_each(self) -> None:
         """One file is the door of a foreign thing."""
         for module in ("cbor2", "ctypes"):

@@ -127,9 +127,34 @@ class QueueTests(SynchronousTestCase):
     def test_a_control_queue_is_bound_by_each_task(self) -> None:
         """On crew.workers, where a probe looks."""
         self.assertEqual(
-            topology.control_bindings("q", ["a", "b"]),
+            topology.control_bindings("q", "w", ["a", "b"], [])[:2],
             [Binding("q", "crew.workers", "a"), Binding("q", "crew.workers", "b")],
         )
+
+    def test_a_control_queue_is_bound_by_all_that_a_command_may_be_for(self) -> None:
+        """Each name once; one that would be a pattern is left out, so that it finds no other."""
+        bindings = topology.control_bindings("q", "w", ["a", "a.*", "#"], ["a", "s"])
+        commands = [binding.routing_key for binding in bindings if binding.exchange == "crew.control"]
+        self.assertEqual(commands, ["mgt", "mgt.w", "mgt.a", "mgt.s"])
+
+    def test_a_subscribers_queue_ends_with_its_connection(self) -> None:
+        """Unless it is durable; both are bounded."""
+        limits = {"x-max-length": 100_000, "x-max-length-bytes": 256 * 1024 * 1024}
+        self.assertEqual(
+            topology.subscription_queue("s", 2),
+            Queue("crew.sub.s.2", durable=False, exclusive=True, auto_delete=True, arguments=limits),
+        )
+        self.assertEqual(
+            topology.durable_subscription_queue("mine"),
+            Queue("crew.sub.mine", arguments={**limits, "x-expires": 7 * 24 * 3600 * 1000}),
+        )
+        self.assertEqual(topology.subscription_binding("q", "news.#"), Binding("q", "crew.pubsub", "news.#"))
+
+    def test_patterns(self) -> None:
+        """Of channels: wildcards are allowed, and the rest is as of names."""
+        topology.check_pattern("news.*.#")
+        self.assertRaises(InvalidArgumentError, topology.check_pattern, "")
+        self.assertEqual([topology.is_pattern(name) for name in ("a.b", "a.*", "#")], [False, True, True])
 
     def test_the_longest_names_are_short_strings(self) -> None:
         """AMQP's limit is 255 bytes; a control queue's number still fits behind."""

@@ -565,8 +565,15 @@ class ConnectionTests(WorkerTestCase):
         self.assertIn(f"the queue {name} was deleted: connecting anew to declare it", texts)
         self.assertFalse(self.worker.status().connected)
         self.advance(5)
-        bound = [sent.fields["queue"] for sent in self.accept().read() if sent.name == "queue.bind"]
-        self.assertEqual(bound.count(f"crew.control.{self.worker.worker_id}.2"), 4)
+        again = f"crew.control.{self.worker.worker_id}.2"
+        bound = [
+            (sent.fields["exchange"], sent.fields["routing_key"])
+            for sent in self.accept().read()
+            if sent.name == "queue.bind" and sent.fields["queue"] == again
+        ]
+        tasks = {"echo", "fail", "short", "other"}
+        self.assertEqual({key for exchange, key in bound if exchange == "crew.workers"}, tasks)
+        self.assertIn(("crew.control", f"mgt.{self.worker.worker_id}"), bound)
 
     def test_one_that_is_deleted_before_the_worker_is_ready(self) -> None:
         """The same: the next connection has another."""

@@ -114,7 +114,7 @@ class Consumption:
     def go_on(self) -> None:
         """Consume again after :meth:`halt`."""
         self.halted = False
-        self._begin_anew()
+        self.resume()
 
     def hand_back(self, may_go: Callable[[Any], bool] = lambda attempt: True) -> None:
         """Let other workers have what was not begun here."""

@@ -7,6 +7,7 @@ up, or when as many have answered as its asker knows of.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,13 @@ from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.publisher import Publication, Publisher
 from crew_tx.codec import Codec
-from crew_tx.errors import ConnectionLostError, CrewError, DecodeError, InvalidArgumentError
+from crew_tx.errors import (
+    ConnectionLostError,
+    CrewError,
+    DecodeError,
+    InvalidArgumentError,
+    PublishTimeoutError,
+)
 from crew_tx.message import Answer, command_properties
 from crew_tx.timer import DeadlineTimer
 from crew_tx.topology import CONTROL, check_task_id, control_key
@@ -68,13 +75,22 @@ class Gatherings:
     The caller's side: asks, and gathers what workers answer.
 
     :param client_id: where they answer to.
+    :param check_running: raises a :class:`CrewError` where nothing may be asked any more.
     """
 
-    def __init__(self, clock: IReactorTime, publisher: Publisher, codec: Codec, client_id: str) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        publisher: Publisher,
+        codec: Codec,
+        client_id: str,
+        check_running: Callable[[], object] = lambda: None,
+    ) -> None:
         self._clock = clock
         self._publisher = publisher
         self._codec = codec
         self._client_id = client_id
+        self._check_running = check_running
         self._pending: dict[str, Gathering] = {}
         self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
 
@@ -88,14 +104,17 @@ class Gatherings:
     ) -> Deferred[list[dict[str, Any]]]:
         """As ``Client.control``."""
         try:
+            self._check_running()
             gathering = self._gathering(name, target, arguments or {}, timeout, expect)
+            # Taken now: one that ends at once lets go of it.
             deferred = gathering.deferred
             assert deferred is not None
-            self._pending[gathering.message_id] = gathering
-            self._deadlines.set(gathering.message_id, timeout)
             self._publisher.publish(gathering)
         except CrewError:
             return fail()
+        if gathering.deferred is not None:
+            self._pending[gathering.message_id] = gathering
+            self._deadlines.set(gathering.message_id, timeout)
         return deferred
 
     def _gathering(
@@ -106,6 +125,8 @@ class Gatherings:
             check_task_id(target)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _LONGEST:
             raise InvalidArgumentError(f"timeout is a number of seconds up to {_LONGEST}, not {timeout!r}")
+        if not isinstance(arguments, dict):
+            raise InvalidArgumentError(f"arguments is a dict, not {type(arguments).__name__}")
         if expect is not None and (isinstance(expect, bool) or not isinstance(expect, int) or expect < 1):
             raise InvalidArgumentError(f"expect is a number of workers from 1, not {expect!r}")
         encoded = self._codec.encode({**arguments, "c": name}, "cbor")
@@ -172,9 +193,15 @@ class Gatherings:
 
     def _overdue(self, call_id: str) -> None:
         gathering = self._pending.get(call_id)
-        if gathering is not None:
-            self._publisher.withdraw(gathering)
+        if gathering is None:
+            # Ended by what an earlier one of the same moment set off.
+            return
+        if gathering.sent:
             self.end(gathering)
+            return
+        # An empty list would say that there is no such worker.
+        self._publisher.withdraw(gathering)
+        self.fail(gathering, PublishTimeoutError("the command could not be sent in time", maybe_sent=False))
 
 
 def _message(value: object) -> str:

@@ -60,14 +60,15 @@ class Prefetch:
         """
         Suit another number of threads.
 
-        :returns: whether :attr:`count` changed.
+        :returns: whether :attr:`count` or :attr:`raised` changed.
         """
         self._threads = threads
         if self._fixed is not None:
             return False
-        before, self._least = self.count, threads + SPARE
+        before = self.count, self.raised
+        self._least = threads + SPARE
         self.lower()
-        return self.count != before
+        return before != (self.count, self.raised)
 
     def lower(self) -> None:
         """Tasks got long all of a sudden: start from the least again."""

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.declare import Declarer
 from crew_tx.amqp.delivery import Delivery
+from crew_tx.amqp.errors import translated
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.errors import CrewError, ReplyLostError
 from crew_tx.rpc.replies import BatchedAcks
@@ -89,6 +90,9 @@ class ReplyQueue:
         await channel.consume(self._queue.name, received, on_cancelled=lambda tag: self._cancelled(client))
 
     def _cancelled(self, client: AMQClient) -> None:
+        if self._channel is None:
+            # By its deletion, which is ours.
+            return
         error = ReplyLostError(f"the reply queue {self._queue.name} is gone")
         self._gone(error)
         client.fail(error)
@@ -97,5 +101,5 @@ class ReplyQueue:
         self.log.warn(
             "the reply queue {queue} was not deleted, and expires by itself: {reason}",
             queue=self._queue.name,
-            reason=failure.getErrorMessage(),
+            reason=str(translated(failure)),
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable
-from traceback import StackSummary, extract_stack
+from itertools import dropwhile
+from traceback import extract_stack
 from types import FrameType
 
 _DEEPEST = 50
 _LONGEST_LINE = 500
 #: Between a thread's start and a task's first line.
-_OURS = ("threading", "crew_tx.tasks.")
+_OURS = ("threading.", "crew_tx.tasks.")
 
 
 def stacks(names: Iterable[str]) -> dict[str, list[str]]:
@@ -28,12 +29,12 @@ def stacks(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _lines(frame: FrameType) -> list[str]:
-    summary = StackSummary.from_list(
-        [line for line, of in zip(extract_stack(frame), _frames(frame), strict=False) if not _is_ours(of)]
-    )
+    # It goes on while we look, so the two may differ in the end.
+    pairs = zip(_frames(frame), extract_stack(frame), strict=False)
+    lines = [line for _, line in dropwhile(lambda pair: _is_ours(pair[0]), pairs)]
     return [
         f"{line.filename}:{line.lineno} in {line.name}: {line.line or ''}"[:_LONGEST_LINE]
-        for line in summary[-_DEEPEST:]
+        for line in lines[-_DEEPEST:]
     ]
 
 
@@ -48,4 +49,4 @@ def _frames(frame: FrameType) -> list[FrameType]:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith(_OURS)
+    return f"{frame.f_globals.get('__name__', '')}.".startswith(_OURS)

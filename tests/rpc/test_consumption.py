@@ -55,8 +55,8 @@ class Calls:
         self.ahead = count
 
 
-class ConsumptionTests(SynchronousTestCase):
-    """From one queue, for two threads."""
+class ConsumptionTestCase(SynchronousTestCase):
+    """Tests of one queue's, for two threads."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -107,6 +107,10 @@ class ConsumptionTests(SynchronousTestCase):
         self.come()
         self.clock.advance(5)
         self.assertTrue(self.consumption.paused)
+
+
+class ConsumptionTests(ConsumptionTestCase):
+    """Connections, room, and beginning anew."""
 
     def test_the_double_is_one(self) -> None:
         """Of what a worker has in its place."""
@@ -311,3 +315,71 @@ class ConsumptionTests(SynchronousTestCase):
         )
         assert self.consumption.intake is not None
         self.assertFalse(self.consumption.intake.consuming)
+
+
+class HaltTests(ConsumptionTestCase):
+    """Told to consume nothing, and to go on."""
+
+    def test_what_was_not_begun_goes_back(self) -> None:
+        """Once the broker sends no more."""
+        self.begun()
+        self.come(1)
+        self.consumption.halt()
+        self.assertEqual(self.channel.take(), [("cancel", "first")])
+        self.come(2)
+        self.answer(None)
+        self.assertEqual(self.channel.take(), [("nack", 1, True), ("nack", 2, True)])
+        self.assertEqual((self.calls.held, self.consumption.halted), (0, True))
+        self.clock.advance(5)
+
+    def test_it_goes_on(self) -> None:
+        """With the same queues."""
+        self.begun()
+        self.consumption.halt()
+        self.answer(None)
+        self.channel.take()
+        self.consumption.go_on()
+        self.answer(None, "second")
+        self.assertEqual(self.channel.take(), [("qos", 4), ("consume", _QUEUE)])
+        self.assertFalse(self.consumption.halted)
+
+    def test_nothing_else_makes_it_go_on(self) -> None:
+        """Not a prefetch that changes, nor a thread that gets free, nor a new connection."""
+        self.begun()
+        self.consumption.halt()
+        self.answer(None)
+        self.channel.take()
+        self.raise_prefetch()
+        self.consumption.follow()
+        self.consumption.resume()
+        self.consumption.lost()
+        self.successResultOf(self.begin())
+        self.assertEqual(self.channel.take(), [])
+        self.consumption.go_on()
+        self.assertEqual([event[0] for event in self.channel.take()], ["qos"])
+
+    def test_without_a_connection(self) -> None:
+        """The next one begins with nothing."""
+        self.consumption.halt()
+        self.successResultOf(self.begin())
+        self.assertEqual(self.channel.take(), [])
+
+    def test_while_it_begins(self) -> None:
+        """The consumer that comes is ended."""
+        begun = self.begin()
+        self.answer(None)
+        self.consumption.halt()
+        self.answer("late")
+        self.assertEqual(self.channel.take()[-1], ("cancel", "late"))
+        self.answer(None)
+        self.successResultOf(begun)
+
+    def test_one_that_waits_for_a_thread_goes_on_as_well(self) -> None:
+        """It waits for none any more."""
+        self.begun()
+        self.pause()
+        self.answer(None)
+        self.consumption.halt()
+        self.consumption.go_on()
+        self.assertFalse(self.consumption.paused)
+        self.assertEqual(self.channel.take()[-1], ("qos", 4))

@@ -16,8 +16,13 @@ class ControlQueueTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.gone: list[tuple[Any, str]] = []
+        self.received: list[Any] = []
         self.control = ControlQueue(
-            "w", ["a", "b"], lambda channel, queue: self.gone.append((channel, queue))
+            "w",
+            ["a", "b"],
+            ["s"],
+            self.received.append,
+            lambda channel, queue: self.gone.append((channel, queue)),
         )
 
     def begun(self) -> Channel:
@@ -30,13 +35,18 @@ class ControlQueueTests(SynchronousTestCase):
         return channel
 
     def test_it_is_made_bound_and_listened_to(self) -> None:
-        """It ends with its connection; a probe finds it by each task."""
+        """It ends with its connection; a probe finds it by each task, a command by more than that."""
         self.assertEqual(
             self.begun().take(),
             [
                 ("declare", {"queue": "crew.control.w.1", "exclusive": True, "auto_delete": True}),
                 ("bind", "crew.control.w.1", "crew.workers", "a"),
                 ("bind", "crew.control.w.1", "crew.workers", "b"),
+                ("bind", "crew.control.w.1", "crew.control", "mgt"),
+                ("bind", "crew.control.w.1", "crew.control", "mgt.w"),
+                ("bind", "crew.control.w.1", "crew.control", "mgt.s"),
+                ("bind", "crew.control.w.1", "crew.control", "mgt.a"),
+                ("bind", "crew.control.w.1", "crew.control", "mgt.b"),
                 ("consume", "crew.control.w.1"),
             ],
         )
@@ -46,12 +56,13 @@ class ControlQueueTests(SynchronousTestCase):
         self.begun()
         self.assertEqual(self.begun().take()[-1], ("consume", "crew.control.w.2"))
 
-    def test_a_probe_is_ignored(self) -> None:
-        """That it came is all."""
+    def test_what_comes_is_handed_over(self) -> None:
+        """And needs no ack."""
         channel = self.begun()
         channel.take()
-        channel.consumers["tag.crew.control.w.1"][0](delivery({"type": "probe"}))
-        self.assertEqual((channel.take(), self.gone), ([], []))
+        probe = delivery({"type": "probe"})
+        channel.consumers["tag.crew.control.w.1"][0](probe)
+        self.assertEqual((self.received, channel.take(), self.gone), ([probe], [], []))
 
     def test_one_that_is_deleted_is_told_of(self) -> None:
         """Its name, and where."""

@@ -67,3 +67,18 @@ class PrefetchTests(SynchronousTestCase):
         self.assertEqual((prefetch.count, prefetch.raised), (3, False))
         prefetch.lower()
         self.assertEqual(prefetch.count, 3)
+
+    def test_another_number_of_threads(self) -> None:
+        """It starts from the least again; whether anything changed is told."""
+        prefetch = Prefetch(8)
+        self.assertFalse(prefetch.resize(8))
+        self.assertTrue(prefetch.resize(20))
+        self.assertEqual((prefetch.count, prefetch.raised), (22, False))
+        self.assertFalse(Prefetch(8, fixed=3).resize(20))
+
+    def test_a_number_of_threads_that_needs_what_it_has(self) -> None:
+        """It is not raised any more, which counts as a change."""
+        prefetch = Prefetch(8)
+        self.run_tasks(prefetch, 0.0)
+        self.assertTrue(prefetch.resize(MOST - 2))
+        self.assertEqual((prefetch.count, prefetch.raised), (MOST, False))

@@ -102,6 +102,16 @@ class ReplyQueueTests(PeerTestCase):
         self.queue.lost()
         self.successResultOf(self.delete())
 
+    def test_a_cancel_by_its_own_deletion_ends_nothing(self) -> None:
+        """A broker may send it before it answers."""
+        peer = self.consume()
+        deleted = self.delete()
+        peer.send(self.channel.id, "basic.cancel", consumer_tag=f"tag.{self.channel.id}.{_NAME}", nowait=True)
+        self.assertEqual([], self.log)
+        self.assertFalse(peer.client.closed)
+        self.clock.advance(3)
+        self.successResultOf(deleted)
+
     def test_a_queue_that_is_gone_ends_the_connection(self) -> None:
         """Whoever waits for replies is told before."""
         peer = self.consume()

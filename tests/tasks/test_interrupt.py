@@ -77,6 +77,19 @@ class InterruptGateTests(SynchronousTestCase):
         self.assertIsInstance(outcome, SystemExit)
         self.assert_unharmed()
 
+    def test_the_thread_of_a_job(self) -> None:
+        """Before it begins and after its end it has none."""
+        begun, go_on = Event(), Event()
+        job = self.bench.give(lambda: (begun.set(), go_on.wait(PATIENCE)))
+        behind = self.bench.give(lambda: None)
+        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.bench.gate
+        self.assertEqual((gate.runs_in(job), gate.runs_in(behind)), ("bench", ""))
+        go_on.set()
+        for _ in range(2):
+            self.bench.outcome()
+        self.assertEqual((gate.runs_in(job), gate.runs_in(behind)), ("", ""))
+
     def test_a_job_that_did_not_begin_is_not_run(self) -> None:
         """It ends as if it had been interrupted at its first step."""
         held = Event()

@@ -70,6 +70,20 @@ class PoolTests(SynchronousTestCase):
         self.threads.step()
         self.assertEqual(pool.idle, 1)
 
+    def test_the_thread_of_a_job(self) -> None:
+        """While it runs, and while it is stuck; a job that waits or is through has none."""
+        pool = self.pool(1)
+        pool.ahead = 1
+        job, waiting = self.started(pool), self.started(pool)
+        self.assertEqual((pool.thread_of(job), pool.thread_of(waiting)), ("crew-1", ""))
+        self.assertEqual(pool.stuck, [])
+        pool.interrupt(job)
+        self.assertEqual(pool.thread_of(job), "crew-1")
+        self.clock.advance(5)
+        self.assertEqual((pool.stuck, pool.thread_of(job)), ([job], "crew-1"))
+        self.threads.step(job)
+        self.assertEqual((pool.stuck, pool.thread_of(job)), ([], ""))
+
     def test_a_full_pool_refuses(self) -> None:
         """Its user looks at idle first."""
         pool = self.pool(1)

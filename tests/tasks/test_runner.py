@@ -597,3 +597,89 @@ class EndTests(RunnerTestCase):
         self.threads.step_all()
         self.assertEqual((self.answered(), self.runner.held, self.runner.in_progress), ([], 0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ActiveTests(RunnerTestCase):
+    """What runs, for people."""
+
+    def shown(self) -> list[tuple[str, str, float, str, bool]]:
+        """Task, id, seconds, thread, whether it is stuck."""
+        return [(call.task, call.id, call.seconds, call.thread, call.stuck) for call in self.runner.active()]
+
+    def test_what_runs_is_shown(self) -> None:
+        """From its start; what is held is not, and an async task has no thread."""
+        self.make(self.asynchronous(), threads=1)
+        self.take("echo", 1)
+        self.clock.advance(2)
+        self.take("echo", 2)
+        self.take("later", 3)
+        self.clock.advance(1)
+        self.assertEqual(self.shown(), [("echo", "1", 3.0, "crew-1", False), ("later", "3", 1.0, "", False)])
+        self.assertEqual({call.caller for call in self.runner.active()}, {"c"})
+
+    def test_a_stuck_one_is_shown_until_it_ends(self) -> None:
+        """Though its caller has its answer."""
+        self.take("short", 1)
+        self.clock.advance(2)
+        self.assertEqual((self.answered(), self.shown()), (["timeout"], []))
+        self.clock.advance(5)
+        self.assertEqual(self.shown(), [("short", "1", 7.0, "crew-1", True)])
+        self.threads.step()
+        self.assertEqual(self.shown(), [])
+
+
+class CancelTests(RunnerTestCase):
+    """Ending one call by its id."""
+
+    def test_one_that_runs_in_a_thread(self) -> None:
+        """Its caller is told once, and its thread is interrupted."""
+        self.take("echo", 1)
+        self.assertTrue(self.runner.cancel("1"))
+        [(attempt, answer)] = self.answers
+        self.assertEqual(attempt.state, "cancelled")
+        self.assertEqual(self.value(answer)["type"], "crew_tx.errors.TaskCancelledError")
+        self.assertEqual(self.answered(), ["cancelled"])
+        self.threads.step()
+        self.assertEqual((self.answered(), self.runner.in_progress), ([], 0))
+        self.assertFalse(self.runner.cancel("1"))
+
+    def test_one_that_is_held(self) -> None:
+        """It is never begun, and its limit is forgotten."""
+        for number in range(3):
+            self.take("short", number)
+        self.assertTrue(self.runner.cancel("2"))
+        self.assertEqual((self.answered(), self.runner.held), (["cancelled"], 0))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), [0, 1])
+
+    def test_one_that_was_given_ahead(self) -> None:
+        """No thread has begun it, and none will."""
+        self.runner.give_ahead(2)
+        for number in range(3):
+            self.take("echo", number)
+        self.assertTrue(self.runner.cancel("2"))
+        self.assertEqual(self.answered(), ["cancelled"])
+        self.threads.step_all()
+        self.assertEqual(self.answered(), [0, 1])
+
+    def test_one_on_the_reactor(self) -> None:
+        """Its Deferred is cancelled."""
+        self.make(self.asynchronous())
+        self.take("later", 1)
+        self.assertTrue(self.runner.cancel("1"))
+        self.assertTrue(self.waiting[0].called)
+        self.assertEqual(self.answered(), ["cancelled"])
+
+    def test_one_that_is_not_here(self) -> None:
+        """Nothing is done."""
+        self.take("echo", 1)
+        self.assertFalse(self.runner.cancel("2"))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), [1])
+
+    def test_the_last_one(self) -> None:
+        """Whoever waits for the end is told."""
+        self.take("echo", 1)
+        ended = self.runner.when_ended()
+        self.runner.cancel("1")
+        self.successResultOf(ended)

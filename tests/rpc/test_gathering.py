@@ -1,0 +1,216 @@
+"""Questions to workers: sent, and their answers gathered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from crew_tx.codec import Codec
+from crew_tx.errors import (
+    ClientStoppedError,
+    ConnectionLostError,
+    EncodeError,
+    InvalidArgumentError,
+    OutboxFullError,
+    PublishNackedError,
+    PublishTimeoutError,
+)
+from crew_tx.message import Answer
+from crew_tx.rpc.gathering import Gatherings
+from tests.rpc.fakes import Channel, attached
+
+_CODEC = Codec()
+
+
+class GatheringTests(SynchronousTestCase):
+    """The caller's side, on a channel that only notes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.channel = Channel()
+        self.publisher = attached(self.clock, self.channel)
+        self.stopped: ClientStoppedError | None = None
+        self.gatherings = Gatherings(self.clock, self.publisher, _CODEC, "client-1", self.check_running)
+        self.addCleanup(self.end)
+
+    def check_running(self) -> None:
+        if self.stopped is not None:
+            raise self.stopped
+
+    def end(self) -> None:
+        self.gatherings.stop(ClientStoppedError("the test ends"))
+        self.publisher.stop(ClientStoppedError("the test ends"))
+        self.assertEqual(self.clock.getDelayedCalls(), [], "a delayed call is left")
+
+    def ask(self, name: str = "ping", *arguments: Any, **options: Any) -> Deferred[Any]:
+        """A question that is on the wire; its error is dropped if the test does not look at it."""
+        asked = self.gatherings.ask(name, *arguments, **options)
+        self.addCleanup(asked.addErrback, lambda _: None)
+        return asked
+
+    def answer(self, value: Any, worker: str | None = "w", error: Any = None, **changes: Any) -> bool:
+        """A worker answers the last question."""
+        answer = Answer(self.channel.properties["correlation_id"], *_CODEC.encode(value), error, worker)
+        return self.gatherings.answered(answer._replace(**changes))
+
+    def test_what_is_sent(self) -> None:
+        """arpc's keys and map; transient, gone when nobody waits any more, returned where nobody is."""
+        self.ask("stats", None, {"x": 1}, timeout=1.5)
+        self.ask("stats", "w-1")
+        events = self.channel.take()
+        self.assertEqual(
+            [event[:3] for event in events],
+            [("publish", "crew.control", "mgt"), ("publish", "crew.control", "mgt.w-1")],
+        )
+        self.assertEqual(_CODEC.decode(events[0][3], "application/cbor"), {"c": "stats", "x": 1})
+        properties = self.channel.properties
+        self.assertEqual(
+            (properties["type"], properties["reply_to"], properties["expiration"]),
+            ("crew.command", "client-1", "1000"),
+        )
+        self.assertEqual((properties["delivery_mode"], properties["timestamp"]), (1, 1000))
+        self.assertTrue(self.channel.mandatory)
+
+    def test_a_large_question_is_compressed(self) -> None:
+        """And says so."""
+        self.ask("eval", None, {"expr": "x" * 100_000})
+        self.assertEqual(self.channel.properties["content_encoding"], "gzip")
+
+    def test_answers_are_gathered_until_the_time_is_up(self) -> None:
+        """Each with its worker's id; a later one is nobody's."""
+        asked = self.ask()
+        self.assertTrue(self.answer({"pid": 1}, "w1"))
+        self.assertTrue(self.answer("text", "w2"))
+        self.clock.advance(0.9)
+        self.assertNoResult(asked)
+        self.clock.advance(0.2)
+        self.assertEqual(
+            self.successResultOf(asked), [{"wid": "w1", "pid": 1}, {"wid": "w2", "result": "text"}]
+        )
+        self.assertFalse(self.answer({"pid": 3}, "w3"))
+
+    def test_no_answer(self) -> None:
+        """An empty list."""
+        asked = self.ask()
+        self.channel.confirm()
+        self.clock.advance(1.1)
+        self.assertEqual(self.successResultOf(asked), [])
+
+    def test_as_many_as_are_expected(self) -> None:
+        """It does not wait for the rest of the time."""
+        asked = self.ask(expect=2)
+        self.answer({}, "w1")
+        self.assertNoResult(asked)
+        self.answer({}, "w2")
+        self.assertEqual([each["wid"] for each in self.successResultOf(asked)], ["w1", "w2"])
+        self.assertFalse(self.answer({}, "w3"))
+
+    def test_each_question_has_its_own_answers(self) -> None:
+        """By its id."""
+        first = self.ask(expect=1)
+        call_id = self.channel.properties["correlation_id"]
+        second = self.ask(expect=1)
+        self.answer({"n": 2})
+        self.assertNoResult(first)
+        self.answer({"n": 1}, call_id=call_id)
+        self.assertEqual(self.successResultOf(first), [{"wid": "w", "n": 1}])
+        self.assertEqual(self.successResultOf(second), [{"wid": "w", "n": 2}])
+
+    def test_a_worker_that_could_not_do_it(self) -> None:
+        """Says why, in its place."""
+        asked = self.ask(expect=3)
+        self.answer({"type": "ValueError", "message": "no", "traceback": ""}, "w1", "raised")
+        self.answer("odd", "w2", "raised")
+        self.answer({"a": 1}, "w3", content_type="application/none")
+        first, second, third = self.successResultOf(asked)
+        self.assertEqual(first, {"wid": "w1", "error": "no"})
+        self.assertEqual(second, {"wid": "w2", "error": "the command failed"})
+        self.assertEqual(third["wid"], "w3")
+        self.assertIn("application/none", third["error"])
+
+    def test_there_is_no_such_worker(self) -> None:
+        """The broker returns it: an empty list at once."""
+        asked = self.ask("ping", "nobody")
+        self.channel.give_back()
+        self.assertEqual(self.successResultOf(asked), [])
+
+    def test_it_does_not_reach_the_broker(self) -> None:
+        """The error is the Deferred's, once."""
+        nacked = self.ask()
+        self.channel.confirm(acked=False)
+        self.failureResultOf(nacked, PublishNackedError)
+        lost = self.ask()
+        self.channel.close()
+        self.assertTrue(self.failureResultOf(lost, ConnectionLostError).value.maybe_sent)
+        self.clock.advance(2)
+
+    def test_without_a_connection(self) -> None:
+        """No empty list, which would say that nobody is there; and it is not sent any more."""
+        self.channel.close()
+        asked = self.ask()
+        self.clock.advance(1.1)
+        self.assertFalse(self.failureResultOf(asked, PublishTimeoutError).value.maybe_sent)
+        again = Channel()
+        self.publisher.attach(again)  # type: ignore[arg-type]
+        self.assertEqual(again.take(), [])
+
+    def test_the_connection_comes_in_time(self) -> None:
+        """It is sent then."""
+        self.channel.close()
+        asked = self.ask(expect=1)
+        self.channel = Channel()
+        self.publisher.attach(self.channel)  # type: ignore[arg-type]
+        self.answer({})
+        self.assertEqual(self.successResultOf(asked), [{"wid": "w"}])
+
+    def test_cancelling(self) -> None:
+        """Its answers are nobody's; one that waits is not sent."""
+        asked = self.ask()
+        asked.cancel()
+        self.failureResultOf(asked, CancelledError)
+        self.assertFalse(self.answer({}))
+        self.channel.close()
+        waiting = self.ask()
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.publisher.waiting, 0)
+
+    def test_wrong_arguments(self) -> None:
+        """Nothing is sent."""
+        for arguments, options, kind in (
+            (("",), {}, InvalidArgumentError),
+            (("ping", ""), {}, InvalidArgumentError),
+            (("ping", None, [1]), {}, InvalidArgumentError),
+            (("ping", None, {"x": object()}), {}, EncodeError),
+            (("ping",), {"timeout": 0}, InvalidArgumentError),
+            (("ping",), {"timeout": True}, InvalidArgumentError),
+            (("ping",), {"timeout": "1"}, InvalidArgumentError),
+            (("ping",), {"timeout": 3601}, InvalidArgumentError),
+            (("ping",), {"expect": 0}, InvalidArgumentError),
+            (("ping",), {"expect": True}, InvalidArgumentError),
+            (("ping",), {"expect": 1.0}, InvalidArgumentError),
+        ):
+            self.failureResultOf(self.gatherings.ask(*arguments, **options), kind)
+        self.assertEqual(self.channel.take(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_outbox_is_full(self) -> None:
+        """It fails at once, and leaves nothing behind."""
+        self.channel.close()
+        self.publisher.stop(ClientStoppedError("another"))
+        gatherings = Gatherings(self.clock, attached(self.clock, self.channel, max_waiting=0), _CODEC, "c")
+        self.failureResultOf(gatherings.ask("ping"), OutboxFullError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopping(self) -> None:
+        """All fail, and so do those to come."""
+        asked = [self.ask(), self.ask()]
+        self.gatherings.stop(ClientStoppedError("stopped"))
+        for each in asked:
+            self.failureResultOf(each, ClientStoppedError)
+        self.stopped = ClientStoppedError("stopped")
+        self.failureResultOf(self.ask(), ClientStoppedError)
