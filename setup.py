@@ -14,11 +14,14 @@ TEST = [
     "hypothesis>=6.100",
     "pamqp>=3.3",
     "pika>=1.3",
+    "rich>=13",
     "setuptools>=77",
     "trustme>=1.1",
     "zstandard>=0.22",
 ]
-DEV = ["mypy>=1.13", "mypy-zope>=1.0.9", "ruff~=0.17.5", "towncrier>=24.8"]
+#: What builds the pages of docs/.
+DOCS = ["furo>=2024.8", "myst-parser>=4", "sphinx>=8.1"]
+DEV = [*DOCS, "mypy>=1.13", "mypy-zope>=1.0.9", "ruff~=0.17.5", "towncrier>=24.8"]
 
 setup(
     name="crew_tx",
@@ -44,7 +47,8 @@ setup(
     keywords="amqp rabbitmq twisted rpc task queue",
     python_requires=">=3.11",
     install_requires=["twisted[tls]>=22.8.0", "txamqp>=0.8.2", "cbor2>=5.9,!=6.0.*,!=6.1.0"],
-    extras_require={"zstd": ["zstandard>=0.22"], "test": TEST, "dev": DEV},
+    extras_require={"cli": ["rich>=13"], "zstd": ["zstandard>=0.22"], "test": TEST, "docs": DOCS, "dev": DEV},
+    entry_points={"console_scripts": ["crew = crew_tx.cli.crew.main:script"]},
     # The root is named, so that an editable install puts the whole of it on the
     # path: Twisted looks for plugins in the folders twisted/plugins of the path.
     package_dir={"": "."},

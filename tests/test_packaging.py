@@ -117,6 +117,11 @@ class WheelTests(SynchronousTestCase):
         names = sorted(re.split("[<>=!]", each)[0].lower() for each in plain)
         self.assertEqual(["cbor2", "twisted[tls]", "txamqp"], names)
 
+    def test_it_installs_the_command_line(self) -> None:
+        """As ``crew``."""
+        entries = self.files[f"crew_tx-{__version__}.dist-info/entry_points.txt"].decode()
+        self.assertIn("[console_scripts]\ncrew = crew_tx.cli.crew.main:script", entries)
+
     def test_it_says_its_version_and_python(self) -> None:
         """The version comes from the package."""
         about = metadata(self.files)

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from threading import Timer
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -33,7 +33,12 @@ from crew_tx.errors import (
     ThreadsStuckError,
 )
 
+if TYPE_CHECKING:
+    from crew_tx.worker import EndKind
+
 OK, FAILED, USAGE, STUCK, REFUSED = 0, 1, 2, 75, 78
+#: Of a supervisor's child that a command drained: it tells that no other is wanted in its place.
+DRAINED = 76
 
 #: Seconds from the end of the drain, or of a second signal, to the end of the process.
 LONGEST_END = 5.0
@@ -106,6 +111,11 @@ class Ending:
         self.stopping = False
         self.abandon: Callable[[], object] = lambda: None
 
+    @property
+    def reactor(self) -> Any:
+        """What the process runs."""
+        return self._reactor
+
     def begin(self) -> None:
         """Mind the signals, once the reactor runs."""
         self._reactor.callWhenRunning(self._take_signals)
@@ -144,6 +154,23 @@ class Ending:
         remedies = [text for kind, text in _REMEDIES.items() if isinstance(reason, kind)]
         self.fail(_code_of(reason), "; ".join([str(reason), *remedies]))
 
+    def asked(self, kind: EndKind) -> None:
+        """
+        A command asked for the end.
+
+        :param kind: ``drain`` ends as SIGTERM does; a supervisor puts no other
+            in the place of a child that ended so. ``kill`` ends at once, with
+            :data:`FAILED`, so that whoever minds the process starts another.
+        """
+        if kind == "kill":
+            self.mark(FAILED)
+            self._guard(LONGEST_HURRY)
+            self._hurry()
+            return
+        if self._is_child:
+            self.mark(DRAINED)
+        self._told_to_stop("a command")
+
     def _take_signals(self) -> None:
         self._set_handler(signal.SIGTERM, self._signalled)
         # Not SIG_IGN, which programs that tasks start would inherit.
@@ -164,7 +191,7 @@ class Ending:
         self.stopping = True
 
     def _told_to_stop(self, name: str) -> None:
-        self.log.info("{signal}: stopping when running tasks have ended; a second one stops now", signal=name)
+        self.log.info("{teller}: stopping when running tasks have ended; a second one stops now", teller=name)
         self.stop()
 
     def _hurry(self) -> None:

@@ -21,12 +21,27 @@ from contextvars import ContextVar
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
+from crew_tx.control import BuiltinCommands, Command, collect_commands
 from crew_tx.errors import ConfigurationError
 from crew_tx.tasks.registry import TaskDefinition, collect, collect_imported
 
 Settings = dict[str, Any]
+
+
+class Loaded(NamedTuple):
+    """
+    What a worker is made of.
+
+    :ivar settings: what ``run()`` was given.
+    :ivar commands: its own control commands.
+    """
+
+    definitions: list[TaskDefinition]
+    settings: Settings
+    commands: list[Command]
+
 
 #: What ``run()`` was given in the module that is being loaded; none while nothing is.
 _runs: ContextVar[list[Settings]] = ContextVar("crew_tx.cli.loading")
@@ -47,18 +62,21 @@ def take_run(settings: Settings) -> bool:
     return True
 
 
-def load_services(services: Iterable[str]) -> tuple[list[TaskDefinition], Settings]:
+def load_services(services: Iterable[str]) -> Loaded:
     """
     Load modules.
 
-    :returns: their tasks, and what they gave to ``run()``.
+    :returns: their tasks and commands, and what they gave to ``run()``.
     :raises ConfigurationError: if there is no such module, it can't be
-        imported, or it has no tasks; if two give ``run()`` the same setting.
+        imported, or it has no tasks; if two give ``run()`` the same setting,
+        or have a command of the same name.
     """
     definitions: dict[int, TaskDefinition] = {}
     settings: Settings = {}
+    modules: list[ModuleType] = []
     for service in services:
         module, runs = _load(service)
+        modules.append(module)
         found = collect(vars(module))
         if runs:
             found += collect_imported()
@@ -69,7 +87,40 @@ def load_services(services: Iterable[str]) -> tuple[list[TaskDefinition], Settin
         definitions.update((id(each), each) for each in found)
         for run in runs:
             _add_settings(settings, run, service)
-    return list(definitions.values()), settings
+    found = list(definitions.values())
+    return Loaded(found, settings, commands_of(found, modules))
+
+
+def load_imported(settings: Settings) -> Loaded:
+    """
+    What a script has by now.
+
+    :param settings: what it gives to ``run()``.
+    :raises ConfigurationError: if two of its modules have a command of the same name.
+    """
+    found = collect_imported()
+    return Loaded(found, settings, commands_of(found, [sys.modules["__main__"]]))
+
+
+def commands_of(definitions: Iterable[TaskDefinition], modules: Iterable[ModuleType]) -> list[Command]:
+    """
+    The commands of some modules, and of those that tasks are from.
+
+    :raises ConfigurationError: if two have one name, or one has that of a command that every worker knows.
+    """
+    homes = (sys.modules.get(getattr(each.function, "__module__", "")) for each in definitions)
+    # By files: a script may also have been imported by its name.
+    files = {getattr(each, "__file__", None): each for each in [*homes, *modules] if each is not None}
+    commands: dict[str, Command] = {}
+    builtin = {each.name for each in BuiltinCommands(None).all()}
+    for module in files.values():
+        for each in collect_commands(vars(module)):
+            if each.name in builtin or commands.setdefault(each.name, each) is not each:
+                raise ConfigurationError(
+                    f"the control command {each.name!r} is taken; "
+                    f"give the one of {each.function.__module__} another name"
+                )
+    return list(commands.values())
 
 
 def _add_settings(settings: Settings, run: Settings, service: str) -> None:

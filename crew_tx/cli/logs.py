@@ -76,7 +76,7 @@ def as_json(event: LogEvent) -> str | None:
 
 def escaped(text: str) -> str:
     """A text without control characters but for the newlines, each of which has a tab behind it."""
-    text = _cut(text.strip("\n"))
+    text = cut(text.strip("\n"))
     return "\n\t".join(_escaped_line(line) for line in text.split("\n"))
 
 
@@ -93,10 +93,11 @@ def _level_of(event: LogEvent) -> str:
     return "-" if level is None else str(level.name)
 
 
-def _cut(text: str) -> str:
-    if len(text) <= _HEAD + _TAIL:
+def cut(text: str, head: int = _HEAD, tail: int = _TAIL) -> str:
+    """A text, without its middle where that is too long."""
+    if len(text) <= head + tail:
         return text
-    return f"{text[:_HEAD]}... {len(text) - _HEAD - _TAIL} characters ...{text[-_TAIL:]}"
+    return f"{text[:head]}... {len(text) - head - tail} characters ...{text[len(text) - tail :]}"
 
 
 def _escaped_line(line: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from twisted.python import usage
@@ -15,18 +13,11 @@ from crew_tx._version import __version__
 from crew_tx.amqp.uri import BrokerURL
 from crew_tx.cli.brokers import broker_urls
 from crew_tx.cli.ending import USAGE, say
-from crew_tx.cli.precedence import (
-    COMMAND_LINE,
-    ENVIRONMENT,
-    Given,
-    environment_of,
-    gather,
-    read,
-    values_of,
-)
+from crew_tx.cli.files import config_path, read_tables
+from crew_tx.cli.precedence import Given, environment_of, gather, values_of
 from crew_tx.cli.readers import shown
-from crew_tx.cli.settings import CONFIG, OPTIONS
-from crew_tx.errors import CrewError
+from crew_tx.cli.settings import OPTIONS
+from crew_tx.errors import ConfigurationError, CrewError
 
 _TABLE = "worker"
 
@@ -96,7 +87,7 @@ class WorkerOptions(usage.Options):
         command_line = {name: str(text) for name, text in self.items() if text not in (None, 0)}
         if "verbose" in command_line:
             command_line["verbose"] = "yes"
-        path = _config_path(command_line, os.environ)
+        path = config_path(command_line, os.environ)
         file = {} if path is None else _worker_table(path)
         self.given = gather(command_line, os.environ, file, str(path))
         self.settings = values_of(self.given)
@@ -152,21 +143,8 @@ class ScriptOptions(WorkerOptions):
             )
 
 
-def _config_path(command_line: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
-    given = [(command_line.get(CONFIG.name), f"--{CONFIG.name}", COMMAND_LINE)]
-    given += [(environment.get(CONFIG.variable), f"{CONFIG.variable} in the environment", ENVIRONMENT)]
-    for text, where, rank in given:
-        if text:
-            return str(read(CONFIG, Given(text, where, rank)))
-    return None
-
-
 def _worker_table(path: str) -> dict[str, object]:
-    try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise usage.UsageError(f"{path} is not TOML: {error}") from None
-    table = content.get(_TABLE)
-    if not isinstance(table, dict):
-        raise usage.UsageError(f"{path} has no table [{_TABLE}]; its keys are options, such as threads = 8")
+    table = read_tables(path).get(_TABLE)
+    if table is None:
+        raise ConfigurationError(f"{path} has no table [{_TABLE}]; its keys are options, such as threads = 8")
     return table

@@ -2,8 +2,8 @@
 Who is heard on what a worker is told.
 
 A setting is taken from the command line, else from the environment, else from
-the ``[worker]`` table of a TOML file, else it has its default. All here is
-mappings in, mappings out.
+a table of a TOML file, else it has its default. All here is mappings in,
+mappings out.
 
 Kubernetes tells each container of the services beside it by variables, and of
 one named ``crew`` by ``CREW_PORT=tcp://10.0.0.1:5672`` among others. Nobody
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from twisted.logger import Logger
 
 from crew_tx.cli.readers import shown
-from crew_tx.cli.settings import CONFIG, IN_FILE, PORT, SERVICES, SETTINGS, URL_PARTS, Setting
+from crew_tx.cli.settings import CONFIG, PORT, SERVICES, SETTINGS, URL_PARTS, Setting
 from crew_tx.errors import ConfigurationError
 
 _log = Logger()
@@ -56,6 +56,9 @@ def gather(
     environment: Mapping[str, str],
     file: Mapping[str, object],
     file_name: str = "the file",
+    *,
+    table: str = "worker",
+    known: Mapping[str, Setting] = SETTINGS,
 ) -> dict[str, Given]:
     """
     The strongest text of each setting that is given at all.
@@ -64,11 +67,13 @@ def gather(
     :param environment: texts by the names of variables; others are passed
         over, and with a line in the log what Kubernetes wrote of a service.
     :param file: the table of the file.
+    :param table: its name.
+    :param known: the settings that there are.
     :raises ConfigurationError: for a key in the file that isn't known, or is no text or number.
     """
     given = {
-        **_from_file(file, file_name),
-        **_from_environment(environment),
+        **_from_file(file, f"[{table}]", file_name, known),
+        **_from_environment(environment, known),
         **{name: Given(text, f"--{name}", COMMAND_LINE) for name, text in command_line.items()},
     }
     overruled = {
@@ -115,11 +120,11 @@ def environment_of(given: Mapping[str, Given], values: Mapping[str, object]) -> 
     return {SETTINGS[name].variable: text for name, text in texts.items()}
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, Given]:
     """An empty variable counts as none: that is what container files leave behind."""
     return {
         setting.name: Given(text, f"{setting.variable} in the environment", ENVIRONMENT)
-        for setting in SETTINGS.values()
+        for setting in known.values()
         if (text := environment.get(setting.variable)) and not _is_service_link(setting, text)
     }
 
@@ -137,18 +142,19 @@ def _is_service_link(setting: Setting, text: str) -> bool:
     return True
 
 
-def _from_file(file: Mapping[str, object], file_name: str) -> dict[str, Given]:
+def _from_file(
+    file: Mapping[str, object], table: str, file_name: str, known: Mapping[str, Setting]
+) -> dict[str, Given]:
+    in_file = sorted(name for name in known if name != CONFIG.name)
     for key in file:
-        if key not in IN_FILE:
-            known = ", ".join(sorted(IN_FILE))
+        if key not in in_file:
             raise ConfigurationError(
-                f"{file_name}: [worker] has an unknown key {shown(key)}; known are {known}"
+                f"{file_name}: {table} has an unknown key {shown(key)}; known are {', '.join(in_file)}"
             )
-    return {key: _given_in_file(key, value, file_name) for key, value in file.items()}
+    return {key: _given_in_file(value, f"{key} in {table} of {file_name}") for key, value in file.items()}
 
 
-def _given_in_file(key: str, value: object, file_name: str) -> Given:
-    where = f"{key} in [worker] of {file_name}"
+def _given_in_file(value: object, where: str) -> Given:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return Given(",".join(value), where, FILE)
     if isinstance(value, bool):

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from crew_tx.cli.ending import Ending
-from crew_tx.cli.loading import load_services, take_run
+from crew_tx.cli.loading import load_imported, load_services, take_run
 from crew_tx.cli.logs import begin_logging
 from crew_tx.cli.options import ScriptOptions, WorkerOptions
 from crew_tx.cli.parent import ParentWatch
 from crew_tx.cli.program import Load, make_program
 from crew_tx.cli.supervisor import CHILD
-from crew_tx.tasks.registry import collect_imported
 
 
 def run_worker(settings: dict[str, Any]) -> None:
@@ -30,7 +29,7 @@ def run_worker(settings: dict[str, Any]) -> None:
         return
     options = ScriptOptions()
     options.parseOptions()
-    run_process(options, lambda: (collect_imported(), settings), script_command())
+    run_process(options, lambda: load_imported(settings), script_command())
 
 
 def run_services(arguments: Sequence[str]) -> NoReturn:

@@ -73,6 +73,21 @@ OPTIONS = (
         default=False,
         is_flag=True,
     ),
+    Setting(
+        "allow-eval",
+        "let commands run any code here (crew eval)",
+        flag,
+        default=False,
+        is_flag=True,
+    ),
+    Setting("allow-kill", "let commands end it at once (crew kill)", flag, default=False, is_flag=True),
+    Setting(
+        "deny-steer",
+        "don't let commands drain, pause or resize it, nor cancel calls",
+        flag,
+        default=False,
+        is_flag=True,
+    ),
     Setting("name", "what the worker's id begins with [worker]", worker_name, default="worker"),
     CONFIG,
     Setting("verbose", "the same as --logging=debug, where that isn't given", flag, "v", False, True),
@@ -86,8 +101,9 @@ OPTIONS = (
 )
 
 SETTINGS = {setting.name: setting for setting in (*OPTIONS, SERVICES)}
-IN_FILE = {name: setting for name, setting in SETTINGS.items() if setting is not CONFIG}
 
 #: The parts of a broker's URL that have options of their own.
 TLS_PARTS = ("tls-ca", "tls-cert", "tls-key")
 URL_PARTS = ("host", "port", "username", "password-file", "vhost", *TLS_PARTS)
+#: What the command line ``crew`` can be told of a broker.
+BROKER_SETTINGS = {name: SETTINGS[name] for name in ("broker", *URL_PARTS, CONFIG.name)}

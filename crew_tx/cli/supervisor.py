@@ -1,6 +1,9 @@
 """
 Several worker processes under one.
 
+One that a command drained is not started again, and when all were, the
+supervisor ends as well; one that a command killed is, as any that crashed.
+
 They are told to drain by the end of their standard input: which is also what
 they see when the supervisor dies. SIGTERM would be a second one where the
 service manager sends it to every process of the group.
@@ -21,7 +24,8 @@ from twisted.python.failure import Failure
 from twisted.runner.procmon import ProcessMonitor
 from zope.interface import implementer
 
-from crew_tx.cli.ending import FAILED, REFUSED, USAGE, Ending
+from crew_tx.cli.ending import DRAINED, FAILED, REFUSED, USAGE, Ending
+from crew_tx.cli.notify import PIPE, Health, PipedNotices
 from crew_tx.cli.relay import Relay
 
 #: In the environment of a child: its name.
@@ -36,6 +40,9 @@ _LONGEST_RESTART_DELAY = 30
 _SPARE_KILL_TIME = 5.0
 #: Seconds for which the output of a dead process is awaited: its own children may hold it open for ever.
 _LAST_WORDS = 1.0
+
+Ended = Callable[[str, Failure, str, Callable[[], object]], object]
+Noticed = Callable[[str, bytes], object]
 
 
 class Supervisor(ProcessMonitor):
@@ -62,15 +69,17 @@ class Supervisor(ProcessMonitor):
         drain: float,
         ending: Ending,
     ) -> None:
-        self._spawner = Spawner(reactor, self._ended)
+        self._notices = PipedNotices(reactor)
+        self._spawner = Spawner(reactor, self._ended, self._notices.received)
         super().__init__(self._spawner)
         self.threshold = _LONG_ENOUGH
         self.maxRestartDelay = _LONGEST_RESTART_DELAY
         self.killTime = ceil(drain + _SPARE_KILL_TIME)
         self._ending = ending
         self._waiting: list[Deferred[None]] = []
-        for number in range(1, forks + 1):
-            name = f"fork-{number}"
+        names = [f"fork-{number}" for number in range(1, forks + 1)]
+        self._wanted = set(names)
+        for name in names:
             self.addProcess(name, command, env={**environment, CHILD: name})
 
     def stopProcess(self, name: str) -> None:
@@ -90,6 +99,10 @@ class Supervisor(ProcessMonitor):
         self._tell_stopped()
         return stopped
 
+    def health(self) -> Health:
+        """What the service manager is told of all processes."""
+        return self._notices.health(self._wanted)
+
     def kill(self) -> None:
         """End all processes at once."""
         for name in list(self.protocols):
@@ -105,15 +118,25 @@ class Supervisor(ProcessMonitor):
         self._ending.mark(FAILED)
 
     def _ended(self, name: str, reason: Failure, last_words: str, restart: Callable[[], object]) -> None:
+        self._notices.gone(name)
         code = getattr(reason.value, "exitCode", None)
         if self.running and code in FATAL:
             # Else it would be started again.
             self.removeProcess(name)
             self._ending.fail(code, last_words or f"{name} ended with exit code {code}; its lines say why")
+        elif self.running and code == DRAINED:
+            self._drained(name)
         elif self.running:
             self.log.warn("{name} ended ({how}), another is started", name=name, how=_how(reason))
         restart()
         self._tell_stopped()
+
+    def _drained(self, name: str) -> None:
+        self.log.info("{name} was drained by a command: no other is started", name=name)
+        self.removeProcess(name)
+        self._wanted.discard(name)
+        if not self._wanted:
+            self._ending.stop()
 
     def _tell_stopped(self) -> None:
         if not self.running and not self.protocols:
@@ -128,13 +151,13 @@ class Spawner:
     The reactor that the monitor is given: its processes speak our protocol, and the monitor's inside.
 
     :param ended: called with a process's name, the reason, its last words, and what tells the monitor.
+    :param noticed: called with a process's name and what it tells of its health.
     """
 
-    def __init__(
-        self, reactor: Any, ended: Callable[[str, Failure, str, Callable[[], object]], object]
-    ) -> None:
+    def __init__(self, reactor: Any, ended: Ended, noticed: Noticed) -> None:
         self._reactor = reactor
         self._ended = ended
+        self._noticed = noticed
         self.seconds = reactor.seconds
         self.callLater = reactor.callLater
         self.getDelayedCalls = reactor.getDelayedCalls
@@ -142,8 +165,9 @@ class Spawner:
     def spawnProcess(
         self, processProtocol: IProcessProtocol, executable: Any, args: Any = (), *more: Any, **options: Any
     ) -> Any:
-        fork = ForkProtocol(self._reactor, processProtocol, self._ended)
-        return self._reactor.spawnProcess(fork, executable, args, *more, **options)
+        fork = ForkProtocol(self._reactor, processProtocol, self._ended, self._noticed)
+        pipes = {0: "w", 1: "r", 2: "r", PIPE: "r"}
+        return self._reactor.spawnProcess(fork, executable, args, *more, childFDs=pipes, **options)
 
 
 class ForkProtocol(ProcessProtocol):
@@ -153,15 +177,11 @@ class ForkProtocol(ProcessProtocol):
     :param monitored: the monitor's own protocol for it.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        monitored: Any,
-        ended: Callable[[str, Failure, str, Callable[[], object]], object],
-    ) -> None:
+    def __init__(self, reactor: Any, monitored: Any, ended: Ended, noticed: Noticed) -> None:
         self._reactor = reactor
         self._monitored = monitored
         self._tell = ended
+        self._noticed = noticed
         self._relay = Relay(monitored.name)
         self._linger: IDelayedCall | None = None
         self.outReceived = self._relay.out_received  # type: ignore[method-assign]
@@ -169,6 +189,12 @@ class ForkProtocol(ProcessProtocol):
 
     def connectionMade(self) -> None:
         self._monitored.makeConnection(self.transport)
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == PIPE:
+            self._noticed(self._monitored.name, data)
+        else:
+            super().childDataReceived(childFD, data)
 
     def processExited(self, reason: Failure) -> None:
         self._linger = self._reactor.callLater(_LAST_WORDS, self._ended, reason)

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.cli.ending import LONGEST_END, LONGEST_HURRY, Ending
+from crew_tx.cli.ending import DRAINED, LONGEST_END, LONGEST_HURRY, Ending
 from crew_tx.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -72,6 +72,30 @@ class EndingTests(SynchronousTestCase):
 
     def signalled(self, number: int) -> None:
         self.handlers[number](number, None)
+
+    def test_a_command_to_drain_stops_it_in_order(self) -> None:
+        """As SIGTERM does, with 0."""
+        ending = self.ending()
+        ending.asked("drain")
+        self.assertEqual(["stop"], self.log)
+        self.assertEqual(0, ending.code)
+
+    def test_a_child_tells_its_supervisor_that_it_was_drained(self) -> None:
+        """By its exit code, also where tasks did not end in time."""
+        ending = self.ending(is_child=True)
+        ending.asked("drain")
+        ending.mark(1)
+        self.assertEqual((["stop"], DRAINED), (self.log, ending.code))
+
+    def test_a_command_to_kill_ends_it_at_once(self) -> None:
+        """With 1, and by force if it lingers."""
+        ending = self.ending()
+        ending.asked("kill")
+        self.assertEqual(["abandon", "crash"], self.log)
+        ((seconds, leave),) = self.guards
+        self.assertEqual(LONGEST_HURRY, seconds)
+        leave()
+        self.assertEqual("leave 1", self.log[-1])
 
     def test_the_first_signal_stops_in_order(self) -> None:
         """By the reactor's own way, from a signal handler; the code is 0."""

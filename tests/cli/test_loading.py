@@ -39,11 +39,33 @@ class LoadingTests(SynchronousTestCase):
         return path
 
     def loaded(self, *services: str) -> tuple[list[str], dict[str, Any]]:
-        definitions, settings = load_services(services)
-        return [definition.task_id for definition in definitions], settings
+        loaded = load_services(services)
+        return [definition.task_id for definition in loaded.definitions], loaded.settings
 
     def refused(self, *services: str) -> str:
         return str(self.assertRaises(ConfigurationError, load_services, services))
+
+    def test_commands_are_found_beside_tasks(self) -> None:
+        """Also those that a task's own module has, where another module only imports the task."""
+        home = TASK.format("g") + (
+            "from crew_tx.control import command\n"
+            "@command('reload', right='steer')\n"
+            "def reload(request): pass\n"
+        )
+        self.write("crew_g.py", home)
+        path = self.write("crew_h.py", "from crew_g import g")
+        (found,) = load_services([path]).commands
+        self.assertEqual(("reload", "steer"), (found.name, found.right))
+        self.assertEqual([found], load_services([path, os.path.join(self.folder, "crew_g.py")]).commands)
+
+    def test_a_command_of_a_taken_name_is_refused(self) -> None:
+        """By another module, or by what every worker knows."""
+        command = "from crew_tx.control import command\n@command('{0}')\ndef c_{1}(request): pass\n"
+        one = self.write("crew_i.py", TASK.format("i") + command.format("reload", "i"))
+        two = self.write("crew_j.py", TASK.format("j") + command.format("reload", "j"))
+        self.assertIn("the control command 'reload' is taken; give the one of crew_", self.refused(one, two))
+        three = self.write("crew_k.py", TASK.format("k") + command.format("kill", "k"))
+        self.assertIn("the control command 'kill' is taken", self.refused(three))
 
     def test_a_file_is_loaded_by_its_path(self) -> None:
         """Its tasks and services are found."""

@@ -82,10 +82,11 @@ class WorkerOptionsTests(OptionsTestCase):
             "drain": "0",
         }
         arguments = [f"--{name}={text}" for name, text in given.items()]
-        options = self.parsed(*arguments, "--verbose", "--allow-pickle", "a.py")
+        names = ("verbose", "allow-pickle", "allow-eval", "allow-kill", "deny-steer")
+        options = self.parsed(*arguments, *(f"--{name}" for name in names), "a.py")
         numbers = {"port": 1, "threads": 1, "forks": 2, "prefetch": 3, "max-stuck": 4, "drain": 0.0}
         numbers["max-message-size"] = 5000
-        flags = {"verbose": True, "allow-pickle": True}
+        flags = dict.fromkeys(names, True)
         self.assertEqual({**given, **numbers, **flags, "services": ()}, options.settings)
         self.assertEqual(["amqps://u@h:1/v"], [str(url) for url in options.brokers])
 
@@ -125,7 +126,7 @@ class WorkerOptionsTests(OptionsTestCase):
             (self.file("threads = 1"), "has no table [worker]"),
             (
                 self.file("[worker]\nthread = 1"),
-                "[worker] has an unknown key 'thread'; known are allow-pickle, broker, ",
+                "[worker] has an unknown key 'thread'; known are allow-eval, allow-kill, allow-pickle, ",
             ),
         ):
             self.err.truncate(0)

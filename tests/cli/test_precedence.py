@@ -26,6 +26,9 @@ DEFAULTS = {
     "max-stuck": None,
     "max-message-size": 16 * 1024 * 1024,
     "allow-pickle": False,
+    "allow-eval": False,
+    "allow-kill": False,
+    "deny-steer": False,
     "queue-type": "classic",
     "name": "worker",
     "config": None,
@@ -119,7 +122,8 @@ class GatherTests(SynchronousTestCase):
         for key in ("thread", "config", "max_stuck"):
             error = self.assertRaises(ConfigurationError, gather, {}, {}, {key: 1}, "c.toml")
             self.assertIn(
-                f"c.toml: [worker] has an unknown key '{key}'; known are allow-pickle, broker, ", str(error)
+                f"c.toml: [worker] has an unknown key '{key}'; known are allow-eval, allow-kill, ",
+                str(error),
             )
             self.assertNotIn("config,", str(error))
 

@@ -15,11 +15,22 @@ from twisted.python.components import Componentized
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.cli.ending import Ending
+from crew_tx.cli.loading import Loaded
 from crew_tx.cli.options import WorkerOptions
-from crew_tx.cli.program import Load, Program, SupervisorProgram, WorkerProgram, make_program
+from crew_tx.cli.program import (
+    Load,
+    Program,
+    SupervisorProgram,
+    WorkerProgram,
+    allowed_rights,
+    make_program,
+)
+from crew_tx.control import Command
 from crew_tx.errors import ConfigurationError
 from crew_tx.tasks.declaration import TaskDefinition
 from crew_tx.worker import Worker
+
+COMMAND = Command("reload", lambda request: None)
 
 
 def task(task_id: str) -> TaskDefinition:
@@ -27,9 +38,9 @@ def task(task_id: str) -> TaskDefinition:
     return TaskDefinition(task_id, lambda request: None, None, task_id, False, "here")
 
 
-def load() -> tuple[list[TaskDefinition], dict[str, Any]]:
+def load() -> Loaded:
     """One task, and what its module gave to run()."""
-    return [task("a")], {"counter": 0}
+    return Loaded([task("a")], {"counter": 0}, [COMMAND])
 
 
 class ProgramTestCase(SynchronousTestCase):
@@ -82,18 +93,42 @@ class WorkerProgramTests(ProgramTestCase):
 
         self.patch(sys.modules["crew_tx.cli.program"], "Worker", Noted)
         self.program("--prefetch=5", "--queue-type=quorum", "--max-stuck=6", "--drain=7")
-        names = ("threads", "prefetch", "queue_type", "max_stuck", "drain", "on_fatal")
-        self.assertEqual([8, 5, "quorum", 6, 7.0, self.ending.fatal], [given[name] for name in names])
+        names = (
+            "threads",
+            "prefetch",
+            "queue_type",
+            "max_stuck",
+            "drain",
+            "on_fatal",
+            "on_asked",
+            "commands",
+        )
+        self.assertEqual(
+            [8, 5, "quorum", 6, 7.0, self.ending.fatal, self.ending.asked, [COMMAND]],
+            [given[name] for name in names],
+        )
+
+    def test_commands_may_look_and_steer_unless_it_is_told_otherwise(self) -> None:
+        """Each right has an option of its own."""
+        for arguments, expected in (
+            ((), ["look", "steer"]),
+            (("--allow-eval",), ["look", "steer", "eval"]),
+            (("--allow-kill",), ["look", "steer", "kill"]),
+            (("--deny-steer", "--allow-kill", "--allow-eval"), ["look", "kill", "eval"]),
+        ):
+            options = WorkerOptions()
+            options.parseOptions([*arguments, "a.py"])
+            self.assertEqual(expected, allowed_rights(options.settings))
 
     def test_wrong_services_end_the_process_with_2(self) -> None:
         """As wrong options do; so do two tasks with one id."""
 
-        def missing() -> tuple[list[TaskDefinition], dict[str, Any]]:
+        def missing() -> Loaded:
             raise ConfigurationError("there is no file a.py")
 
         for wrong, words in (
             (missing, "there is no file a.py"),
-            (lambda: ([task("a"), task("a")], {}), "the task id 'a' is taken"),
+            (lambda: Loaded([task("a"), task("a")], {}, []), "the task id 'a' is taken"),
         ):
             err = StringIO()
             self.patch(sys, "__stderr__", err)

@@ -72,6 +72,9 @@ class FakeEnding:
     def fail(self, code: int, message: str) -> None:
         self.log.append((code, message))
 
+    def stop(self) -> None:
+        self.log.append("stop")
+
 
 class SupervisorTests(SynchronousTestCase):
     """A supervisor of two, whose drain takes 10 s at most."""
@@ -207,6 +210,31 @@ class SupervisorTests(SynchronousTestCase):
             process.end(78)
         self.assertEqual(([None], []), (stopped, self.ending.log))
 
+    def test_one_that_a_command_drained_is_not_started_again(self) -> None:
+        """The others go on."""
+        self.reactor.advance(11)
+        self.processes[0].end(76)
+        self.reactor.advance(100)
+        self.assertEqual((2, []), (len(self.processes), self.ending.log))
+        self.end_all()
+
+    def test_when_a_command_drained_all_the_supervisor_ends(self) -> None:
+        """Nothing is left for it to do."""
+        self.processes[0].end(76)
+        self.processes[1].end(76)
+        self.assertEqual(["stop"], self.ending.log)
+        self.assertEqual([None], self.stop())
+
+    def test_one_that_was_drained_does_not_come_back_with_another(self) -> None:
+        """One that crashed meanwhile does."""
+        self.reactor.advance(11)
+        self.processes[0].end(76)
+        self.processes[1].end(1)
+        self.reactor.advance(100)
+        self.assertEqual(["fork-2"], [each.environment["CREW_CHILD"] for each in self.processes[2:]])
+        self.assertEqual([], self.ending.log)
+        self.end_all()
+
     def test_all_can_be_killed_at_once(self) -> None:
         """Also those that have ended just now."""
         self.stop()
@@ -223,6 +251,6 @@ class SpawnerTests(SynchronousTestCase):
 
     def test_it_is_one(self) -> None:
         """For processes and for time."""
-        spawner = Spawner(ProcessReactor(), lambda *arguments: None)
+        spawner = Spawner(ProcessReactor(), lambda *arguments: None, lambda *arguments: None)
         verifyObject(IReactorTime, spawner)
         verifyObject(IReactorProcess, spawner, tentative=True)
