@@ -90,8 +90,9 @@ class ReplyQueue:
 
     def _cancelled(self, client: AMQClient) -> None:
         error = ReplyLostError(f"the reply queue {self._queue.name} is gone")
-        self._gone(error)
+        # First, so that nobody who hears of it calls again by this connection.
         client.fail(error)
+        self._gone(error)
 
     def _not_deleted(self, failure: Failure) -> None:
         self.log.warn(
