@@ -90,11 +90,12 @@ class Client(Service):
         if name is not None:
             check_name("client", name)
         self._reactor = reactor
+        self._name = name or "client"
         self._unique = uuid4().hex
         self._closing: list[Deferred[None]] = []
         self._calls = 0
         self._ids = 0
-        self.client_id = f"{name or 'client'}-{self._unique}"
+        self.client_id = f"{self._name}-{self._unique}"
         self._codec = Codec(serializer, allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
         self._pending = PendingCalls(reactor, self._publisher.withdraw)
@@ -106,7 +107,8 @@ class Client(Service):
             self.client_id,
             reply_queue_type,
             self._replies.received,
-            self._pending.fail_written,
+            self._pending.fail_confirmed,
+            self._renew_id,
         )
         running = self._pending.check_running
         self._gatherings = Gatherings(reactor, self._publisher, self._codec, self.client_id, running)
@@ -468,7 +470,7 @@ class Client(Service):
         try:
             # The client may have been stopped meanwhile, too.
             self._pending.check_running()
-            message.body = encoded.body
+            message.plan, message.encoded, message.body = plan, encoded, encoded.body
             message.properties = plan.properties(encoded, message.message_id, int(self._reactor.seconds()))
             probing = plan.options.require_worker
             self._publisher.publish(Probe(message, self._publisher) if probing else message)
@@ -483,12 +485,32 @@ class Client(Service):
     async def _prepare(self, client: AMQClient) -> None:
         channel = await self._reply_queue.consume(client)
         await self._subscriptions.begin(client)
+        self._send_again()
         self._publisher.attach(channel)
+
+    def _send_again(self) -> None:
+        """What the broker may not have goes before all that waits, with the ids that it had."""
+        timestamp = int(self._reactor.seconds())
+        calls = self._pending.take_again()
+        for call, left in calls:
+            call.attempt += 1
+            call.plan = call.plan.addressed(self.client_id)
+            call.properties = call.plan.properties_again(
+                call.encoded, call.message_id, timestamp, call.attempt, left
+            )
+        self._publisher.publish_first([call for call, _ in calls])
+
+    def _renew_id(self) -> str:
+        """Another id, since the reply queue of this one is gone."""
+        self.client_id = f"{self._name}-{uuid4().hex}"
+        self._plans = CallPlans(self.client_id)
+        self._gatherings.client_id = self.client_id
+        return self.client_id
 
     def _lost(self, reason: CrewError) -> None:
         self._reply_queue.lost()
         self._subscriptions.lost()
-        self._pending.fail_written(
+        self._pending.connection_lost(
             ConnectionLostError(f"{reason}; the task of this call may have run", maybe_sent=True)
         )
 

@@ -39,8 +39,9 @@ from crew_tx.errors import (
     EncodeError,
     ThreadsStuckError,
 )
-from crew_tx.message import Answer, Headers, call_from, check_headers
+from crew_tx.message import Answer, Call, Headers, call_from, check_headers
 from crew_tx.pubsub import EventPublisher, TaskPublisher
+from crew_tx.rpc.answered import AnsweredCalls
 from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
 from crew_tx.rpc.consumption import Consumption
 from crew_tx.rpc.control_queue import ControlQueue
@@ -131,6 +132,7 @@ class Worker(service.Service):
         self._unfinished = 0
         self._started = 0.0
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
+        self._answered_calls = AnsweredCalls(reactor)
         self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
         self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
@@ -345,9 +347,27 @@ class Worker(service.Service):
             self.log.warn("a message is no call: {error}", error=str(error))
             taken.reject()
             return
+        if (call.redelivered or call.attempt > 1) and self._is_known(call, taken):
+            return
         self._runner.take(call, taken)
         if self._runner.held:
             self._consumption.watch()
+
+    def _is_known(self, call: Call, taken: TakenDelivery) -> bool:
+        """Whether a call that comes again is answered here, or will be: it is not run twice."""
+        if self._answered_calls.has(call.call_id, call.reply_to):
+            taken.ack()
+            return True
+        attempt = self._runner.find(call.call_id)
+        if attempt is None or attempt.call.reply_to != call.reply_to:
+            return False
+        earlier: Any = attempt.delivery
+        if earlier.is_dead:
+            # Its answer takes this one out of the queue.
+            attempt.delivery = taken
+        else:
+            taken.ack()
+        return True
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         taken: Any = attempt.delivery
@@ -359,6 +379,7 @@ class Worker(service.Service):
         if call.reply_to is not None:
             attempt.move(REPLIED)
         attempt.move(SETTLED)
+        self._answered_calls.add(call.call_id, call.reply_to)
         if self._prefetch.ran(answer.elapsed):
             self._consumption.follow()
 

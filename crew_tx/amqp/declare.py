@@ -64,6 +64,22 @@ class Declarer:
         except Closed as error:
             raise _queue_error(queue, translated(error, f"declaring the queue {queue.name}")) from None
 
+    async def has_queue(self, name: str) -> bool:
+        """
+        Whether there is a queue of that name, on a node that is up.
+
+        :raises AMQPError: if the broker says neither.
+        """
+        try:
+            await (await self._scratch()).queue_declare(queue=name, passive=True)
+        except ChannelClosed as error:
+            if error.args[0].reply_code == _NOT_FOUND:
+                return False
+            raise translated(error, f"looking for the queue {name}") from None
+        except Closed as error:
+            raise translated(error, f"looking for the queue {name}") from None
+        return True
+
     async def existing_queue(self, queue: Queue) -> bool:
         """
         Declare a queue only if there is none of its name, whatever arguments that has.

@@ -220,7 +220,19 @@ class Publisher:
         else:
             self._wait(publication)
         if self._check is None:
-            self._check = self._clock.callLater(_CHECK_EVERY, self._check_times)
+            self._watch()
+
+    def publish_first(self, publications: list[Publication]) -> None:
+        """Write these before all that waits; they were in the line before, so it has room for them."""
+        now = self._clock.seconds()
+        for publication in reversed(publications):
+            publication.since = now
+            publication.late = publication.sent = False
+            publication.waits = True
+            self._waiting.appendleft(publication)
+            self._waiting_bytes += publication.size
+        self._write_waiting()
+        self._watch()
 
     def withdraw(self, publication: Publication) -> None:
         """Take back a message that is still waiting; one that was written stays."""
@@ -376,6 +388,9 @@ class Publisher:
             publication.late = True
             self._too_late(publication)
         # Whoever was told may have published again.
+        self._watch()
+
+    def _watch(self) -> None:
         if self._check is None and (self._waiting or self._unconfirmed):
             self._check = self._clock.callLater(_CHECK_EVERY, self._check_times)
 

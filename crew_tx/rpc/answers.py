@@ -67,6 +67,11 @@ class TakenDelivery:
         """How often it was delivered before, where its queue counts that."""
         return delivery_count(self._properties or {})
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether its channel has ended: the broker gives the message again, to somebody."""
+        return self.channel.closed
+
     def ack(self) -> None:
         """It is answered."""
         if self._settles():

@@ -89,7 +89,7 @@ class Gatherings:
         self._clock = clock
         self._publisher = publisher
         self._codec = codec
-        self._client_id = client_id
+        self.client_id = client_id
         self._check_running = check_running
         self._pending: dict[str, Gathering] = {}
         self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
@@ -132,7 +132,7 @@ class Gatherings:
         encoded = self._codec.encode({**arguments, "c": name}, "cbor")
         call_id = f"control.{uuid4().hex}"
         properties = command_properties(
-            call_id, self._client_id, encoded.content_type, ceil(timeout * 1000), int(self._clock.seconds())
+            call_id, self.client_id, encoded.content_type, ceil(timeout * 1000), int(self._clock.seconds())
         )
         if encoded.content_encoding is not None:
             properties["content_encoding"] = encoded.content_encoding

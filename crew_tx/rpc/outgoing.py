@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
@@ -32,7 +33,7 @@ class Sent(Publication):
     :ivar deferred: fires when the broker has it; dropped when it has fired.
     """
 
-    __slots__ = ("_withdraw", "deferred")
+    __slots__ = ("_withdraw", "deferred", "encoded", "plan")
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class Sent(Publication):
     ) -> None:
         super().__init__(exchange, routing_key, b"", b"", message_id, mandatory)
         self._withdraw = withdraw
+        self.plan: Any = None
+        self.encoded: Any = None
         self.deferred: Deferred[None] | None = Deferred(self._cancelled)
 
     def _cancelled(self, deferred: Deferred[None]) -> None:
@@ -116,4 +119,10 @@ class Probe(Publication):
         self._call.failed(error)
 
     def lost(self) -> None:
-        self.failed(ConnectionLostError("the connection to the broker was lost before the call was made"))
+        """Ask again, by the next connection: nothing of the call was sent."""
+        if self._call.deferred is None:
+            return
+        try:
+            self._publisher.publish(self)
+        except CrewError as error:
+            self.failed(error)

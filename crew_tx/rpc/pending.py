@@ -4,6 +4,13 @@ Calls that have no outcome yet: id to Deferred.
 A call ends exactly once, by whichever comes first: an answer, a failure, its
 deadline, or its caller's ``cancel``. Whatever comes later finds no entry.
 After :meth:`PendingCalls.stop` a new call fails at once.
+
+A call outlives its connection. Where the broker had not confirmed it, nobody
+knows whether the broker has it: it is sent again by the next connection, with
+the same id, until its time is up. Where it was confirmed it is in its queue, and
+its answer will be in the reply queue, which outlives the connection as well;
+unless it was not persistent, since a restart of the broker has lost it then, and
+a cut looks the same.
 """
 
 from __future__ import annotations
@@ -40,9 +47,24 @@ class PendingCall(Publication):
     :ivar deferred: fires with the value, or with a :class:`Reply` if
         ``wants_reply``; dropped when the call ends, since the two hold each
         other and would be left to the garbage collector.
+    :ivar plan: what its properties are made by, and ``encoded`` its body, for
+        when it has to be sent again.
+    :ivar made: when.
+    :ivar attempt: 1, and more where it was sent again.
+    :ivar is_confirmed: whether the broker has it.
     """
 
-    __slots__ = ("_calls", "deferred", "expiration", "wants_reply")
+    __slots__ = (
+        "_calls",
+        "attempt",
+        "deferred",
+        "encoded",
+        "expiration",
+        "is_confirmed",
+        "made",
+        "plan",
+        "wants_reply",
+    )
 
     def __init__(
         self, calls: PendingCalls, task_id: str, call_id: str, expiration: float, wants_reply: bool
@@ -51,10 +73,24 @@ class PendingCall(Publication):
         self._calls = calls
         self.expiration = expiration
         self.wants_reply = wants_reply
+        self.made = 0.0
+        self.attempt = 1
+        self.is_confirmed = False
+        self.plan: Any = None
+        self.encoded: Any = None
         self.deferred: Deferred[Any] | None = Deferred(self._cancelled)
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the broker keeps it over a restart."""
+        persistent: bool = self.plan.options.persistent
+        return persistent
 
     def _cancelled(self, deferred: Deferred[Any]) -> None:
         self._calls.cancelled(self)
+
+    def confirmed(self) -> None:
+        self.is_confirmed = True
 
     def returned(self, returned: Returned) -> None:
         self._fail(UnroutableError(self.routing_key))
@@ -63,10 +99,15 @@ class PendingCall(Publication):
         if isinstance(error, PublishTimeoutError) and error.maybe_sent:
             # Its confirm or its answer may come yet, and its deadline ends it otherwise.
             return
+        if isinstance(error, ConnectionLostError) and self.attempt > 1:
+            # It may be in its queue from the time before: it waits for a connection until its deadline.
+            self.lost()
+            return
         self._fail(error)
 
     def lost(self) -> None:
-        self._fail(_lost(self))
+        if self.deferred is not None:
+            self._calls.send_again(self)
 
     def _fail(self, error: CrewError) -> None:
         # Once it has ended, its id may be another call's.
@@ -86,7 +127,9 @@ class PendingCalls:
 
     def __init__(self, clock: IReactorTime, withdraw: Callable[[PendingCall], object]) -> None:
         self._withdraw = withdraw
+        self._clock = clock
         self._calls: dict[str, PendingCall] = {}
+        self._again: dict[PendingCall, None] = {}
         self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
         self._stopped: CrewError | None = None
         self.answers = 0
@@ -114,6 +157,7 @@ class PendingCalls:
         if call_id in self._calls:
             raise DuplicateCallIdError(call_id)
         call = self._calls[call_id] = PendingCall(self, task_id, call_id, expiration, wants_reply)
+        call.made = self._clock.seconds()
         self._deadlines.set(call_id, expiration + timeout + GRACE)
         return call
 
@@ -145,10 +189,34 @@ class PendingCalls:
         deferred.errback(error)
         return True
 
-    def fail_written(self, error: CrewError) -> None:
-        """Fail every call that was written: its answer is out of reach."""
-        for call in [call for call in self._calls.values() if call.sent]:
+    def fail_confirmed(self, error: CrewError) -> None:
+        """The reply queue is gone: fail every call whose answer would have come to it."""
+        for call in [call for call in self._calls.values() if call.is_confirmed]:
             self.fail(call.message_id, error)
+
+    def connection_lost(self, error: CrewError) -> None:
+        """Fail the calls that the broker has confirmed and may lose."""
+        for call in [call for call in self._calls.values() if call.is_confirmed and not call.persistent]:
+            self.fail(call.message_id, error)
+
+    def send_again(self, call: PendingCall) -> None:
+        """The broker has not confirmed it, and the connection is lost."""
+        self._again[call] = None
+
+    def take_again(self) -> list[tuple[PendingCall, float]]:
+        """
+        The calls that are to be sent again, by a new connection, in their order.
+
+        :returns: each with the seconds that it may still wait in its queue;
+            those that have none left fail.
+        """
+        again, self._again = self._again, {}
+        now = self._clock.seconds()
+        calls = [(call, call.made + call.expiration - now) for call in again]
+        for call, left in calls:
+            if left <= 0:
+                self.fail(call.message_id, _lost(call))
+        return [(call, left) for call, left in calls if left > 0]
 
     def cancelled(self, call: PendingCall) -> None:
         """Its caller cancelled it: the Deferred fails by itself."""
@@ -174,12 +242,18 @@ class PendingCalls:
 
     def _end(self, call_id: str) -> PendingCall | None:
         self._deadlines.clear(call_id)
-        return self._calls.pop(call_id, None)
+        call = self._calls.pop(call_id, None)
+        if call is not None and self._again:
+            self._again.pop(call, None)
+        return call
 
     def _overdue(self, call_id: str) -> None:
         call = self._calls.get(call_id)
         if call is None:
             # Ended by what an earlier one of the same moment set off.
+            return
+        if call in self._again:
+            self.fail(call_id, _lost(call))
             return
         self.fail(
             call_id,
@@ -193,7 +267,7 @@ class PendingCalls:
 
 def _lost(call: PendingCall) -> ConnectionLostError:
     return ConnectionLostError(
-        f"the connection to the broker was lost while the call to {call.routing_key!r} was out; "
-        "its task may have run",
+        f"the connection to the broker was lost before it confirmed the call to {call.routing_key!r}, and "
+        "did not come back in all the time that it had; its task may have run",
         maybe_sent=True,
     )

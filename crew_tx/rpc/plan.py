@@ -47,6 +47,22 @@ class CallPlan:
             template = self._templates[kind] = CallTemplate(call_properties(call))
         return template.fill(call_id, timestamp)
 
+    def properties_again(
+        self, encoded: Encoded, call_id: str, timestamp: int, attempt: int, expiration: float
+    ) -> bytes:
+        """
+        The encoded properties of one call that is sent again.
+
+        :param expiration: the seconds that it may still wait.
+        """
+        call = self._call(encoded, call_id, timestamp)
+        left = max(1, ceil(expiration * 1000))
+        return encode_message_properties(call_properties(call._replace(attempt=attempt, expiration=left)))
+
+    def addressed(self, reply_to: str) -> CallPlan:
+        """The same for a client that has another id now."""
+        return self if self._reply_to == reply_to else CallPlan(self.task_id, self.options, reply_to)
+
     def _call(self, encoded: Encoded, call_id: str, timestamp: int) -> Call:
         options = self.options
         return Call(

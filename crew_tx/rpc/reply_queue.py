@@ -1,4 +1,10 @@
-"""A client's reply queue: made with each connection, consumed from, and deleted in the end."""
+"""
+A client's reply queue: made by its first connection, found again by the next ones, deleted in the end.
+
+It outlives connections, and a restart of the broker. Where it is gone all the
+same, expired or on a node that is dead, answers to it are lost: the client goes
+on with another, under another id.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +32,8 @@ class ReplyQueue:
     """
     :param clock: an ``IReactorTime``.
     :param received: called with each delivery, which is acknowledged after that.
-    :param gone: called with the error when the broker ended the consumer. The
-        connection ends then, since the next one brings a new queue.
+    :param gone: called with the error when the queue is gone, and the answers with it.
+    :param renew: called for another client id then.
     """
 
     log = Logger()
@@ -39,12 +45,16 @@ class ReplyQueue:
         queue_type: QueueType,
         received: Callable[[Delivery], object],
         gone: Callable[[CrewError], object],
+        renew: Callable[[], str],
     ) -> None:
         self._clock = clock
+        self._queue_type = queue_type
         self._queue = reply_queue(client_id, queue_type)
         self._bindings = reply_bindings(client_id)
         self._received = received
         self._gone = gone
+        self._renew = renew
+        self._is_made = False
         self._channel: AMQChannel | None = None
         self._acks: BatchedAcks | None = None
 
@@ -56,14 +66,29 @@ class ReplyQueue:
         """
         declarer = Declarer(client)
         await declarer.topology()
+        if self._is_made and not await declarer.has_queue(self._queue.name):
+            self._begin_anew()
         await declarer.queue(self._queue)
         await declarer.bind(self._bindings)
+        self._is_made = True
         await declarer.close()
         channel = await client.open_channel()
         await channel.confirm_select()
         await self._consume(client, channel)
         self._channel = channel
         return channel
+
+    def _begin_anew(self) -> None:
+        error = self._error()
+        self._is_made = False
+        client_id = self._renew()
+        self._queue = reply_queue(client_id, self._queue_type)
+        self._bindings = reply_bindings(client_id)
+        self.log.warn("{error}; the client is {client_id} now", error=str(error), client_id=client_id)
+        self._gone(error)
+
+    def _error(self) -> CrewError:
+        return ReplyLostError(f"the reply queue {self._queue.name} is gone, and the answers with it")
 
     def lost(self) -> None:
         """The connection has ended: nothing can be acknowledged any more."""
@@ -79,6 +104,7 @@ class ReplyQueue:
         if channel is not None and not channel.closed:
             deleted: Deferred[Any] = channel.queue_delete(queue=self._queue.name)
             await deleted.addTimeout(_DELETE_TIMEOUT, self._clock).addErrback(self._not_deleted)
+        self._is_made = False
 
     async def _consume(self, client: AMQClient, channel: AMQChannel) -> None:
         self._acks = acks = BatchedAcks(self._clock, channel)
@@ -93,7 +119,7 @@ class ReplyQueue:
         if self._channel is None:
             # By its deletion, which is ours.
             return
-        error = ReplyLostError(f"the reply queue {self._queue.name} is gone")
+        error = self._error()
         # First, so that nobody who hears of it calls again by this connection.
         client.fail(error)
         self._gone(error)

@@ -202,7 +202,7 @@ class TaskRunner:
 
         :returns: whether it was here.
         """
-        attempt = self._find(call_id)
+        attempt = self.find(call_id)
         if attempt is None:
             return False
         self._limits.clear(attempt)
@@ -218,7 +218,8 @@ class TaskRunner:
         self._tell_ended()
         return True
 
-    def _find(self, call_id: str) -> Attempt | None:
+    def find(self, call_id: str) -> Attempt | None:
+        """The attempt at a call that is held or runs here; None if there is none."""
         attempts = (*self._running, *self._backlog)
         return next((attempt for attempt in attempts if attempt.call.call_id == call_id), None)
 
