@@ -11,6 +11,10 @@ the medians are printed. The machine is as noisy as it is: believe the ratios.
 
     python benchmarks/calls.py                  # on a private RabbitMQ
     python benchmarks/calls.py --broker URL     # on a running one
+    python benchmarks/calls.py --embedded       # crew_tx alone, on the embedded broker and on a RabbitMQ
+
+With ``--embedded`` the two brokers are compared, and it exits with 1 if the
+embedded one answers less than a quarter as many calls a second.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "scripts")]
 
 #: A name to show, the client's and the worker's script, and arguments of the client.
 CONTENDERS = {
@@ -35,6 +39,8 @@ CONTENDERS = {
     "crew_tx, persistent=False": ("crew_client.py", "crew_worker.py", []),
     "pika's Twisted adapter": ("pika_client.py", "pika_worker.py", []),
 }
+#: What the embedded broker has to reach, of RabbitMQ's rate.
+LEAST_RATIO = 0.25
 ROUND_LIMIT = 300
 _WIDTHS = (9, 7, 16, 7, 20, 7)
 
@@ -44,18 +50,43 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--broker", help="an AMQP URL; without it a private RabbitMQ is started")
+    parser.add_argument("--embedded", action="store_true", help="compare the embedded broker with RabbitMQ")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=10_000, help="calls in flight mode, each round")
     parser.add_argument("--window", type=int, default=100, help="calls in flight")
     parser.add_argument("--single", type=int, default=500, help="calls one at a time, each round")
     options = parser.parse_args()
+    if options.embedded:
+        compare_brokers(options)
+        return
     with broker(options.broker) as url:
-        results = {name: [] for name in CONTENDERS}
-        for number in range(options.rounds):
-            for name in CONTENDERS:
-                results[name].append(run_round(name, url, options))
-                print(f"round {number + 1}: {name}: {results[name][-1]['rate']:.0f}/s", file=sys.stderr)
-    report(results)
+        runs = {name: (name, url) for name in CONTENDERS}
+        report(run_rounds(runs, options), "pika's Twisted adapter")
+
+
+def compare_brokers(options: argparse.Namespace) -> None:
+    from _broker_process import broker_process
+
+    with broker(options.broker) as rabbitmq, broker_process() as embedded:
+        brokers = {"on RabbitMQ": rabbitmq, "on the embedded broker": embedded}
+        runs = {name: ("crew_tx", url) for name, url in brokers.items()}
+        results = run_rounds(runs, options)
+    report(results, "on RabbitMQ")
+    theirs, ours = (median(each["rate"] for each in results[name]) for name in brokers)
+    print(f"the embedded broker has {ours / theirs:.2f} of RabbitMQ's rate; {LEAST_RATIO} is due")
+    sys.exit(ours / theirs < LEAST_RATIO)
+
+
+def run_rounds(
+    runs: dict[str, tuple[str, str]], options: argparse.Namespace
+) -> dict[str, list[dict[str, Any]]]:
+    """Each in turn, round after round; ``runs`` has a contender and a broker's URL for each."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
+    for number in range(options.rounds):
+        for name, (contender, url) in runs.items():
+            results[name].append(run_round(contender, url, options))
+            print(f"round {number + 1}: {name}: {results[name][-1]['rate']:.0f}/s", file=sys.stderr)
+    return results
 
 
 @contextmanager
@@ -93,10 +124,8 @@ def run_round(name: str, url: str, options: argparse.Namespace) -> dict[str, flo
     return result
 
 
-def report(results: dict[str, list[dict[str, Any]]]) -> None:
-    base = {
-        key: median(r[key] for r in results["pika's Twisted adapter"]) for key in ("rate", "latency", "cpu")
-    }
+def report(results: dict[str, list[dict[str, Any]]], base_name: str) -> None:
+    base = {key: median(r[key] for r in results[base_name]) for key in ("rate", "latency", "cpu")}
     heads = ("calls/s", "ratio", "one at a time", "ratio", "client CPU a call", "ratio")
     print(f"{'':28}" + "".join(f"{head:>{width}}" for head, width in zip(heads, _WIDTHS, strict=True)))
     for name, rounds in results.items():

@@ -27,12 +27,17 @@ SKIPPED = ("skips",)
 
 def main(arguments: list[str]) -> int:
     """Run trial, and count."""
+    counts, code = run_trial(arguments)
+    print("\ntrial ended without a summary" if counts is None else count_line(counts), flush=True)
+    return code
+
+
+def run_trial(arguments: list[str]) -> tuple[dict[str, int] | None, int]:
+    """Run trial, and print what it prints; its counts, if it has come to a summary, and its exit code."""
     with child([sys.executable, "-u", "-X", "faulthandler", "-c", TRIAL, *arguments], piped=True) as trial:
         assert trial.stdout is not None
         counts = relay(trial.stdout)
-        code = exit_code(trial)
-    print("\ntrial ended without a summary" if counts is None else count_line(counts), flush=True)
-    return code
+        return counts, exit_code(trial)
 
 
 def relay(lines: Iterable[str]) -> dict[str, int] | None:

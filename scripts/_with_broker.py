@@ -1,12 +1,15 @@
 """
-Run a command with a private RabbitMQ node, and end the node with it.
+Run a command with a broker of its own, and end the broker with it.
 
-    python scripts/_with_broker.py COMMAND [ARGUMENT...]
+    python scripts/_with_broker.py [--embedded] COMMAND [ARGUMENT...]
 
-RabbitMQ is installed where it is missing. The command finds the node by the
-variables that ``crew_tx.testing.rabbitmq.shared_node()`` reads, and ``{url}``
-in an argument becomes its URL. The command's exit code is ours. A broker that
-``CREW_TEST_BROKER`` names already is used as it is.
+``{url}`` in an argument becomes the broker's URL. The command's exit code is
+ours.
+
+The broker is a private RabbitMQ node, which the command also finds by the
+variables that ``crew_tx.testing.rabbitmq.shared_node()`` reads. RabbitMQ is
+installed where it is missing; a broker that ``CREW_TEST_BROKER`` names already
+is used as it is. With ``--embedded`` it is a ``twistd crew-broker``.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 
+from _broker_process import BrokerProcessError, broker_process
 from _child import child, exit_code, run_main
 
 from crew_tx.testing.rabbitmq import (
@@ -25,8 +29,25 @@ from crew_tx.testing.rabbitmq import (
 )
 
 
-def main(command: list[str]) -> int:
-    """Run the command with the broker that is named, or with a new one."""
+def main(arguments: list[str]) -> int:
+    """Run the command with a broker."""
+    if arguments[:1] == ["--embedded"]:
+        return with_embedded(arguments[1:])
+    return with_rabbitmq(arguments)
+
+
+def with_embedded(command: list[str]) -> int:
+    """Run the command with the embedded broker, in a process of its own."""
+    try:
+        with broker_process() as url:
+            return run(command, url)
+    except BrokerProcessError as error:
+        print(f"no broker: {error}", file=sys.stderr)
+        return 1
+
+
+def with_rabbitmq(command: list[str]) -> int:
+    """Run the command with the RabbitMQ that is named, or with a new one."""
     if named := os.environ.get(BROKER_VARIABLE):
         say(f"using the broker that {BROKER_VARIABLE} names")
         return run(command, named)

@@ -4,7 +4,7 @@ A tour of crew_tx: starts a worker, calls its tasks in all sorts of ways, and en
     python scripts/tour.py BROKER_URL
 
 It exits with 1 where anything comes out otherwise than it should, and leaves
-nothing running in any case. scripts/demo runs it on a RabbitMQ of its own.
+nothing running in any case. scripts/demo runs it on a broker of its own.
 """
 
 from __future__ import annotations

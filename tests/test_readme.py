@@ -9,7 +9,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import crew_tx
 from crew_tx import errors
-from crew_tx.cli.settings import OPTIONS
+from crew_tx.cli.settings import BROKER_OPTIONS, OPTIONS, Setting
 from tests.integration.support import BrokerTestCase
 from tests.programs_in_text import page_of
 
@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ERROR = re.compile(r"`([A-Z]\w+Error)`")
 OPTION = re.compile(r"--([a-z][a-z-]*)")
 PLACE = re.compile(r"`((?:docs|services|crew_tx)/[\w/.]*|[A-Z]+\.md)`|\]\((docs/[^)]+)\)")
+#: The options of each program, by the section that has their table.
+TABLES = {"The worker's options": OPTIONS, "The embedded broker": BROKER_OPTIONS}
+MIB = 1024 * 1024
 
 
 def read_readme() -> str:
@@ -31,6 +34,15 @@ def read_readme() -> str:
 def section(title: str) -> str:
     """The text of one section."""
     return read_readme().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def shown_default(option: Setting) -> str:
+    """A setting's default as the tables have it."""
+    if option.name == "vhost":
+        return "/"
+    if option.name == "memory-limit":
+        return f"{option.default // MIB}MiB"  # type: ignore[operator]
+    return f"{option.default:g}" if option.name == "drain" else str(option.default)
 
 
 def programs() -> dict[str, str]:
@@ -64,21 +76,30 @@ class NamesTests(SynchronousTestCase):
         table = section("What a call comes to")
         self.assertEqual(set(), handed_out - set(ERROR.findall(table)))
 
-    def test_the_options_are_those_of_the_worker(self) -> None:
+    def test_the_options_are_those_of_the_programs(self) -> None:
         """All of them, and no other."""
-        table = "".join(line for line in section("The worker's options").splitlines() if line.startswith("|"))
-        self.assertEqual({option.name for option in OPTIONS}, set(OPTION.findall(table)))
+        for title, options in TABLES.items():
+            table = "".join(line for line in section(title).splitlines() if line.startswith("|"))
+            self.assertEqual({option.name for option in options}, set(OPTION.findall(table)), title)
 
-    def test_the_defaults_are_those_of_the_worker(self) -> None:
+    def test_the_defaults_are_those_of_the_programs(self) -> None:
         """Where an option has one that is not made of others."""
-        rows = [line for line in section("The worker's options").splitlines() if line.startswith("| `-")]
-        defaults = {OPTION.findall(row)[0]: row.split("|")[3].strip(" `") for row in rows}
-        for option in OPTIONS:
-            if option.default and option.name in defaults:
-                self.assertIn(
-                    f"{option.default:g}" if option.name == "drain" else str(option.default),
-                    defaults[option.name],
-                )
+        for title, options in TABLES.items():
+            rows = [line for line in section(title).splitlines() if line.startswith("| `-")]
+            defaults = {OPTION.findall(row)[0]: row.split("|")[3].strip(" `") for row in rows}
+            for option in options:
+                if option.default and option.name in defaults:
+                    self.assertIn(shown_default(option), defaults[option.name])
+
+    def test_the_worst_of_the_embedded_broker_is_said(self) -> None:
+        """What it is for, and that production runs on RabbitMQ."""
+        text = " ".join(section("The embedded broker").split())
+        for words in (
+            "for development, tests and demonstrations",
+            "loses it at its end",
+            "runs on RabbitMQ.",
+        ):
+            self.assertIn(words, text)
 
     def test_every_file_is_there(self) -> None:
         """Under the path that is given."""

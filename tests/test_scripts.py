@@ -1,14 +1,21 @@
-"""The scripts that can be tried without a broker."""
+"""The scripts that can be tried without RabbitMQ."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+#: Seconds that a broker may take to be gone, once it was told.
+PATIENCE = 20.0
 
 MODULE = """
 from twisted.trial.unittest import SynchronousTestCase
@@ -61,3 +68,93 @@ class CountedTrialTests(SynchronousTestCase):
         """Its exit code is that of a failure."""
         code, lines = self.counted(MODULE + "    def test_dies(self): import os; os._exit(7)")
         self.assertEqual((7, "trial ended without a summary"), (code, lines[-1]))
+
+
+class EmbeddedBrokerTests(SynchronousTestCase):
+    """A command with the embedded broker, which is there as long as the command."""
+
+    def start(self, source: str) -> subprocess.Popen[str]:
+        """Python with a broker, whose URL is its argument."""
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                str(SCRIPTS / "_with_broker.py"),
+                "--embedded",
+                sys.executable,
+                "-u",
+                "-c",
+                source,
+                "{url}",
+            ],
+            env={**os.environ, "PYTHONPATH": str(SCRIPTS.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def url(self, process: subprocess.Popen[str]) -> str:
+        """The first line that the command prints; somebody listens there."""
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        self.assertTrue(self.listens(url), url)
+        return url
+
+    def listens(self, url: str) -> bool:
+        port = urlsplit(url).port
+        assert port is not None
+        try:
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def test_the_commands_exit_code_is_its_own(self) -> None:
+        """And the broker has ended."""
+        process = self.start("import sys; print(sys.argv[1]); sys.exit(7)")
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        self.assertEqual(7, process.wait(PATIENCE))
+        self.assertTrue(url.startswith("amqp://127.0.0.1:"), url)
+        self.assertFalse(self.listens(url))
+
+    def test_a_signal_ends_the_command_and_the_broker(self) -> None:
+        """Ctrl-C or another."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start("import sys, time; print(sys.argv[1]); time.sleep(3600)")
+            url = self.url(process)
+            process.send_signal(number)
+            self.assertEqual(128 + number, process.wait(PATIENCE))
+            self.assertFalse(self.listens(url))
+
+    def test_a_kill_ends_the_broker_too(self) -> None:
+        """A little later, and the command by itself: it has nobody to tell it."""
+        process = self.start("import sys, time; print(sys.argv[1]); time.sleep(2)")
+        url = self.url(process)
+        process.kill()
+        limit = time.monotonic() + PATIENCE
+        while self.listens(url) and time.monotonic() < limit:
+            time.sleep(0.05)
+        self.assertFalse(self.listens(url))
+
+
+class DemoTests(SynchronousTestCase):
+    """What ``scripts/demo`` takes."""
+
+    def test_wrong_arguments_are_refused_before_anything_is_done(self) -> None:
+        """With what is right."""
+        for arguments in (["--redis"], ["--broker"], ["--rabbitmq", "more"], ["amqp://127.0.0.1"]):
+            done = subprocess.run(
+                ["bash", str(SCRIPTS / "demo"), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+            )
+            wanted = "demo: takes nothing, or --rabbitmq, or --broker URL\n"
+            self.assertEqual((1, "", wanted), (done.returncode, done.stdout, done.stderr))

@@ -72,13 +72,18 @@ class Heartbeats:
             self._call.cancel()
             self._call = None
 
+    @property
+    def _dead_at(self) -> float:
+        """In one place: a sum that is rounded in two ways never came due."""
+        return self._last_heard + self.interval * self._misses
+
     def _schedule(self) -> None:
-        until_dead = self._last_heard + self.interval * self._misses - self._clock.seconds()
+        until_dead = self._dead_at - self._clock.seconds()
         self._call = self._clock.callLater(max(0.0, min(self.interval / 2, until_dead)), self._tick)
 
     def _tick(self) -> None:
         self._call = None
-        if self._clock.seconds() - self._last_heard >= self.interval * self._misses:
+        if self._clock.seconds() >= self._dead_at:
             self._dead()
             return
         if self._sending and not self._written:

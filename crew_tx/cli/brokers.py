@@ -43,7 +43,7 @@ def broker_urls(given: Mapping[str, Given], values: Mapping[str, Any]) -> list[B
             host=values["host"],
             port=values["port"],
             username=values["username"],
-            password=_password(given, values),
+            password=read_password(given, values),
             vhost=values["vhost"],
             tls=_tls(url, given, values),
         )
@@ -79,8 +79,12 @@ def _tls(url: BrokerURL, given: Mapping[str, Given], values: Mapping[str, Any]) 
     )
 
 
-def _password(given: Mapping[str, Given], values: Mapping[str, Any]) -> str | None:
-    """What the password file has, without the newline that editors put at its end."""
+def read_password(given: Mapping[str, Given], values: Mapping[str, Any]) -> str | None:
+    """
+    What the password file has, without the newline that editors put at its end; None without a file.
+
+    :raises ConfigurationError: if it is empty, or no text.
+    """
     path = values["password-file"]
     if path is None:
         return None

@@ -81,6 +81,7 @@ class Ending:
     The end of this process.
 
     :param program: its name, for people.
+    :param awaits: what a stop in order waits for, for people.
     :param is_child: whether a supervisor started it; then the supervisor
         minds the terminal's Ctrl-C, and reads our log instead of stderr.
     :param leave: ends the process at once, with a code.
@@ -95,6 +96,7 @@ class Ending:
         reactor: Any,
         program: str,
         *,
+        awaits: str = "running tasks have ended",
         is_child: bool = False,
         set_handler: Callable[[int, Handler], object] = signal.signal,
         leave: Callable[[int], object] = leave,
@@ -102,6 +104,7 @@ class Ending:
     ) -> None:
         self._reactor = reactor
         self._program = program
+        self._awaits = awaits
         self._is_child = is_child
         self._set_handler = set_handler
         self._leave = leave
@@ -191,7 +194,9 @@ class Ending:
         self.stopping = True
 
     def _told_to_stop(self, name: str) -> None:
-        self.log.info("{teller}: stopping when running tasks have ended; a second one stops now", teller=name)
+        self.log.info(
+            "{teller}: stopping when {awaits}; a second one stops now", teller=name, awaits=self._awaits
+        )
         self.stop()
 
     def _hurry(self) -> None:

@@ -1,10 +1,10 @@
-"""The command line of a worker."""
+"""Command lines: what all programs have in common, and a worker's."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from twisted.python import usage
@@ -16,41 +16,22 @@ from crew_tx.cli.ending import USAGE, say
 from crew_tx.cli.files import config_path, read_tables
 from crew_tx.cli.precedence import Given, environment_of, gather, values_of
 from crew_tx.cli.readers import shown
-from crew_tx.cli.settings import OPTIONS
+from crew_tx.cli.settings import OPTIONS, Setting
 from crew_tx.errors import ConfigurationError, CrewError
 
 _TABLE = "worker"
 
 
-class WorkerOptions(usage.Options):
+class ProgramOptions(usage.Options):
     """
-    The options of ``twistd crew-worker``.
+    What the options of all programs have in common.
 
     :ivar given: the settings that were given, and where.
     :ivar settings: the values of all settings.
-    :ivar brokers: the brokers to connect to.
     """
-
-    synopsis = "[options] SERVICE..."
-    longdesc = (
-        "SERVICE is the path of a .py file, or a dotted module; its tasks and services are what the worker "
-        "answers. Each option can also be given in the environment, as CREW_QUEUE_TYPE for --queue-type, "
-        "or in the TOML file. The command line comes first, then the environment, then the file. SIGTERM "
-        "lets running tasks end; a second one does not. The exit code is 0 if they ended, 78 if the broker "
-        "refuses for good, 75 if too many threads are stuck, 2 for wrong options, 1 for other errors."
-    )
-    optFlags = [[each.name, each.short, each.help] for each in OPTIONS if each.is_flag]  # noqa: RUF012
-    optParameters = [  # noqa: RUF012
-        [each.name, each.short, None, each.help] for each in OPTIONS if not each.is_flag
-    ]
 
     given: dict[str, Given]
     settings: dict[str, Any]
-    brokers: list[BrokerURL]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._services: tuple[str, ...] = ()
 
     def opt_version(self) -> NoReturn:
         """Display the version and exit."""
@@ -67,40 +48,14 @@ class WorkerOptions(usage.Options):
     opt_h = usage.Options.opt_help
 
     @property
-    def services(self) -> tuple[str, ...]:
-        """The service modules."""
-        return self._services or tuple(self.settings["services"])
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables by which another process finds the same settings."""
-        return environment_of(self.given, self.settings)
+    def command_line(self) -> dict[str, str]:
+        """The texts that were given there."""
+        given = {name: str(text) for name, text in self.items() if text not in (None, 0)}
+        return {**given, "verbose": "yes"} if "verbose" in given else given
 
     def has(self, *names: str) -> bool:
         """Whether one of these settings was given."""
         return any(name in self.given for name in names)
-
-    def parseArgs(self, *services: str) -> None:
-        self._services = services
-
-    def postOptions(self) -> None:
-        command_line = {name: str(text) for name, text in self.items() if text not in (None, 0)}
-        if "verbose" in command_line:
-            command_line["verbose"] = "yes"
-        path = config_path(command_line, os.environ)
-        file = {} if path is None else _worker_table(path)
-        self.given = gather(command_line, os.environ, file, str(path))
-        self.settings = values_of(self.given)
-        self.brokers = broker_urls(self.given, self.settings)
-        self.check_services()
-
-    def check_services(self) -> None:
-        """:raises usage.UsageError: if there is no SERVICE, or one is an option."""
-        for service in self.services:
-            if service.startswith("-"):
-                raise usage.UsageError(f"{service[:40]}: options come before the first SERVICE")
-        if not self.services:
-            raise usage.UsageError("no SERVICE: give the path of a .py file with tasks, or a dotted module")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -123,6 +78,71 @@ class WorkerOptions(usage.Options):
         """What this is, for people."""
         name = os.path.basename(sys.argv[0])
         return name if self.parent is None else f"{name} {self.parent.subCommand}"
+
+
+def parameters(settings: Iterable[Setting]) -> list[list[str | None]]:
+    """Those that take a value, as ``usage.Options`` reads them."""
+    return [[each.name, each.short, None, each.help] for each in settings if not each.is_flag]
+
+
+def flags(settings: Iterable[Setting]) -> list[list[str | None]]:
+    """Those that are there or not, likewise."""
+    return [[each.name, each.short, each.help] for each in settings if each.is_flag]
+
+
+class WorkerOptions(ProgramOptions):
+    """
+    The options of ``twistd crew-worker``.
+
+    :ivar brokers: the brokers to connect to.
+    """
+
+    synopsis = "[options] SERVICE..."
+    longdesc = (
+        "SERVICE is the path of a .py file, or a dotted module; its tasks and services are what the worker "
+        "answers. Each option can also be given in the environment, as CREW_QUEUE_TYPE for --queue-type, "
+        "or in the TOML file. The command line comes first, then the environment, then the file. SIGTERM "
+        "lets running tasks end; a second one does not. The exit code is 0 if they ended, 78 if the broker "
+        "refuses for good, 75 if too many threads are stuck, 2 for wrong options, 1 for other errors."
+    )
+    optFlags = flags(OPTIONS)
+    optParameters = parameters(OPTIONS)
+
+    brokers: list[BrokerURL]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._services: tuple[str, ...] = ()
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The service modules."""
+        return self._services or tuple(self.settings["services"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which another process finds the same settings."""
+        return environment_of(self.given, self.settings)
+
+    def parseArgs(self, *services: str) -> None:
+        self._services = services
+
+    def postOptions(self) -> None:
+        command_line = self.command_line
+        path = config_path(command_line, os.environ)
+        file = {} if path is None else _worker_table(path)
+        self.given = gather(command_line, os.environ, file, str(path))
+        self.settings = values_of(self.given)
+        self.brokers = broker_urls(self.given, self.settings)
+        self.check_services()
+
+    def check_services(self) -> None:
+        """:raises usage.UsageError: if there is no SERVICE, or one is an option."""
+        for service in self.services:
+            if service.startswith("-"):
+                raise usage.UsageError(f"{service[:40]}: options come before the first SERVICE")
+        if not self.services:
+            raise usage.UsageError("no SERVICE: give the path of a .py file with tasks, or a dotted module")
 
 
 class ScriptOptions(WorkerOptions):

@@ -58,7 +58,7 @@ def gather(
     file_name: str = "the file",
     *,
     table: str = "worker",
-    known: Mapping[str, Setting] = SETTINGS,
+    settings: Mapping[str, Setting] = SETTINGS,
 ) -> dict[str, Given]:
     """
     The strongest text of each setting that is given at all.
@@ -68,12 +68,12 @@ def gather(
         over, and with a line in the log what Kubernetes wrote of a service.
     :param file: the table of the file.
     :param table: its name.
-    :param known: the settings that there are.
+    :param settings: those of the program; a worker's by default.
     :raises ConfigurationError: for a key in the file that isn't known, or is no text or number.
     """
     given = {
-        **_from_file(file, f"[{table}]", file_name, known),
-        **_from_environment(environment, known),
+        **_from_file(file, f"[{table}]", file_name, settings),
+        **_from_environment(environment, settings),
         **{name: Given(text, f"--{name}", COMMAND_LINE) for name, text in command_line.items()},
     }
     overruled = {
@@ -85,7 +85,7 @@ def gather(
     return {name: each for name, each in given.items() if name not in overruled}
 
 
-def values_of(given: Mapping[str, Given]) -> dict[str, object]:
+def values_of(given: Mapping[str, Given], settings: Mapping[str, Setting] = SETTINGS) -> dict[str, object]:
     """
     The values of all settings.
 
@@ -93,7 +93,7 @@ def values_of(given: Mapping[str, Given]) -> dict[str, object]:
     """
     values = {
         name: read(setting, given[name]) if name in given else setting.default
-        for name, setting in SETTINGS.items()
+        for name, setting in settings.items()
     }
     if values["logging"] is None:
         values["logging"] = "debug" if values["verbose"] else "info"
@@ -120,11 +120,11 @@ def environment_of(given: Mapping[str, Given], values: Mapping[str, object]) -> 
     return {SETTINGS[name].variable: text for name, text in texts.items()}
 
 
-def _from_environment(environment: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, Given]:
+def _from_environment(environment: Mapping[str, str], settings: Mapping[str, Setting]) -> dict[str, Given]:
     """An empty variable counts as none: that is what container files leave behind."""
     return {
         setting.name: Given(text, f"{setting.variable} in the environment", ENVIRONMENT)
-        for setting in known.values()
+        for setting in settings.values()
         if (text := environment.get(setting.variable)) and not _is_service_link(setting, text)
     }
 

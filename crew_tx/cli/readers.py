@@ -8,6 +8,7 @@ text says what is wanted. Where the text came from is added by who asks.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from math import isfinite
 
@@ -19,6 +20,10 @@ Reader = Callable[[str], object]
 _SHOWN = 40
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off")
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|[KMG]i?B?)", re.IGNORECASE | re.ASCII)
+_UNITS = {"": 1} | {
+    f"{letter}{rest}": 1024**power for power, letter in enumerate("kmg", 1) for rest in ("", "i", "b", "ib")
+}
 
 
 def whole_number(least: int, most: int) -> Reader:
@@ -28,6 +33,21 @@ def whole_number(least: int, most: int) -> Reader:
         if not (text.isascii() and text.isdecimal()) or len(text) > 10 or not least <= int(text) <= most:
             raise ValueError(f"takes a whole number from {least} to {most}, not {shown(text)}")
         return int(text)
+
+    return read
+
+
+def size(least: int, most: int) -> Reader:
+    """A number of bytes, inside limits; the units are powers of 1024."""
+
+    def read(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        value = -1 if found is None else int(found[1]) * _UNITS[found[2].lower()]
+        if not least <= value <= most:
+            raise ValueError(
+                f"takes a number of bytes from {least} to {most}, as 1048576 or 64MiB, not {shown(text)}"
+            )
+        return value
 
     return read
 
@@ -99,6 +119,14 @@ def readable_file(text: str) -> str:
 def services(text: str) -> tuple[str, ...]:
     """Several services in one text."""
     return tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def names(text: str) -> tuple[str, ...]:
+    """One name or several in one text, each once."""
+    found = services(text)
+    if not found:
+        raise ValueError("is empty; leave it out, or give it a name")
+    return tuple(dict.fromkeys(found))
 
 
 def shown(text: str) -> str:

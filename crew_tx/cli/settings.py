@@ -1,7 +1,8 @@
-"""What a worker can be told: one table, for the command line, the environment and files alike."""
+"""What programs can be told: a table for each, for the command line, the environment and files alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crew_tx.cli.readers import (
@@ -9,9 +10,11 @@ from crew_tx.cli.readers import (
     choice,
     flag,
     host,
+    names,
     readable_file,
     seconds,
     services,
+    size,
     some_text,
     whole_number,
     worker_name,
@@ -21,9 +24,10 @@ from crew_tx.cli.readers import (
 @dataclass(frozen=True, slots=True)
 class Setting:
     """
-    One thing that a worker can be told.
+    One thing that a program can be told.
 
     :ivar read: what makes its value of a text.
+    :ivar prefix: what its variable begins with.
     """
 
     name: str
@@ -32,11 +36,17 @@ class Setting:
     short: str | None = None
     default: object = None
     is_flag: bool = False
+    prefix: str = "CREW"
 
     @property
     def variable(self) -> str:
         """Its name in the environment."""
-        return f"CREW_{self.name.upper().replace('-', '_')}"
+        return f"{self.prefix}_{self.name.upper().replace('-', '_')}"
+
+
+def by_name(settings: Iterable[Setting]) -> dict[str, Setting]:
+    """A table to find them by."""
+    return {setting.name: setting for setting in settings}
 
 
 #: The SERVICE arguments; an option of this name is not there.
@@ -44,6 +54,20 @@ SERVICES = Setting("services", "the service modules", services, default=())
 #: Where the file is; so it can't be said in it.
 CONFIG = Setting("config", "TOML file; its table [worker] has these options as keys", readable_file)
 PORT = Setting("port", "the broker's port", whole_number(1, 65_535), "P")
+
+#: What all programs are told alike.
+LOGS = (
+    Setting("verbose", "the same as --logging=debug, where that isn't given", flag, "v", False, True),
+    Setting(
+        "logging",
+        "debug, info, warn, error or critical [info]",
+        choice("debug", "info", "warn", "error", "critical", warning="warn"),
+    ),
+    Setting("log-format", "text or json [text]", choice("text", "json"), default="text"),
+)
+
+_MESSAGE_SIZE = whole_number(1024, 1_000_000_000)
+_LARGEST_MESSAGE = 16 * 1024 * 1024
 
 OPTIONS = (
     Setting("broker", "AMQP URL of the broker, or several, comma-separated [guest on 127.0.0.1:5672]"),
@@ -63,8 +87,8 @@ OPTIONS = (
     Setting(
         "max-message-size",
         "bytes of a body on the wire [16777216]",
-        whole_number(1024, 1_000_000_000),
-        default=16 * 1024 * 1024,
+        _MESSAGE_SIZE,
+        default=_LARGEST_MESSAGE,
     ),
     Setting(
         "allow-pickle",
@@ -90,20 +114,51 @@ OPTIONS = (
     ),
     Setting("name", "what the worker's id begins with [worker]", worker_name, default="worker"),
     CONFIG,
-    Setting("verbose", "the same as --logging=debug, where that isn't given", flag, "v", False, True),
-    Setting(
-        "logging",
-        "debug, info, warn, error or critical [info]",
-        choice("debug", "info", "warn", "error", "critical", warning="warn"),
-    ),
-    Setting("log-format", "text or json [text]", choice("text", "json"), default="text"),
+    *LOGS,
     Setting("drain", "seconds that running tasks have left when it stops [30]", seconds, default=30.0),
 )
 
-SETTINGS = {setting.name: setting for setting in (*OPTIONS, SERVICES)}
+SETTINGS = by_name((*OPTIONS, SERVICES))
 
 #: The parts of a broker's URL that have options of their own.
 TLS_PARTS = ("tls-ca", "tls-cert", "tls-key")
 URL_PARTS = ("host", "port", "username", "password-file", "vhost", *TLS_PARTS)
 #: What the command line ``crew`` can be told of a broker.
 BROKER_SETTINGS = {name: SETTINGS[name] for name in ("broker", *URL_PARTS, CONFIG.name)}
+
+BROKER = "CREW_BROKER"
+
+#: What the embedded broker can be told.
+BROKER_OPTIONS = (
+    Setting(
+        "listen",
+        "where, as Twisted writes endpoints [tcp:5672:interface=127.0.0.1]",
+        default="tcp:5672:interface=127.0.0.1",
+        prefix=BROKER,
+    ),
+    Setting("user", "who may log in [guest, with the password guest]", default="guest", prefix=BROKER),
+    Setting("password-file", "file that has the user's password", readable_file, prefix=BROKER),
+    Setting("vhost", "a virtual host; may be given again for more [/]", names, default=("/",), prefix=BROKER),
+    Setting(
+        "memory-limit",
+        "bytes of messages past which publishers wait, as 64MiB [256MiB]",
+        size(1024 * 1024, 1024**4),
+        default=256 * 1024 * 1024,
+        prefix=BROKER,
+    ),
+    Setting(
+        "heartbeat",
+        "seconds that are proposed to clients; 0 for no heartbeats [60]",
+        whole_number(0, 65_535),
+        default=60,
+        prefix=BROKER,
+    ),
+    Setting(
+        "max-message-size",
+        "bytes that a message's body may have [16777216]",
+        _MESSAGE_SIZE,
+        default=_LARGEST_MESSAGE,
+        prefix=BROKER,
+    ),
+    *LOGS,
+)

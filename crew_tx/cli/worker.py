@@ -10,7 +10,7 @@ from twisted.logger import ILogObserver, LogLevel
 from crew_tx.cli.ending import Ending
 from crew_tx.cli.loading import load_services
 from crew_tx.cli.logs import file_log_observer, log_observer
-from crew_tx.cli.options import WorkerOptions
+from crew_tx.cli.options import ProgramOptions, WorkerOptions
 from crew_tx.cli.program import Program, make_program
 from crew_tx.cli.script import services_command
 
@@ -33,9 +33,9 @@ def makeService(options: WorkerOptions) -> Program:
     return program
 
 
-def share_logging(options: WorkerOptions, parent: Any) -> ILogObserver | None:
+def share_logging(options: ProgramOptions, parent: Any) -> ILogObserver | None:
     """
-    Have the options about logs obeyed by what the worker runs in.
+    Have the options about logs obeyed by what a program runs in.
 
     ``twist`` is told by changing its own options. ``twistd`` has none for
     levels: where it logs to stdout, which it does with ``-n``, it is given an

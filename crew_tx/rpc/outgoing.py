@@ -15,6 +15,7 @@ from crew_tx.errors import (
     ConnectionLostError,
     CrewError,
     NoWorkersError,
+    PublishNackedError,
     PublishTimeoutError,
     UnroutableError,
 )
@@ -109,6 +110,9 @@ class Probe(Publication):
             error = BrokerBlockedError(error.reason, maybe_sent=False)
         elif isinstance(error, PublishTimeoutError):
             error = PublishTimeoutError("the broker did not confirm the probe for a worker", maybe_sent=False)
+        elif isinstance(error, PublishNackedError):
+            # RabbitMQ 4.3 says so while it takes the queue of a worker away that has just left.
+            error = NoWorkersError(self.routing_key)
         self._call.failed(error)
 
     def lost(self) -> None:

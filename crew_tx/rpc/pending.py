@@ -8,7 +8,7 @@ After :meth:`PendingCalls.stop` a new call fails at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -94,6 +94,9 @@ class PendingCalls:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def __iter__(self) -> Iterator[PendingCall]:
+        return iter(list(self._calls.values()))
 
     def __contains__(self, call_id: str) -> bool:
         return call_id in self._calls

@@ -94,8 +94,9 @@ class ReplyQueue:
             # By its deletion, which is ours.
             return
         error = ReplyLostError(f"the reply queue {self._queue.name} is gone")
-        self._gone(error)
+        # First, so that nobody who hears of it calls again by this connection.
         client.fail(error)
+        self._gone(error)
 
     def _not_deleted(self, failure: Failure) -> None:
         self.log.warn(

@@ -14,6 +14,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 
+#: Where a node of another version, which runs inside a root folder of its own, finds its folder.
+INSIDE = Path("/mnt")
+
 # Enough for what went wrong first: Erlang reports a failed start once for each supervisor above it.
 _TAIL = 12_000
 
@@ -40,39 +43,72 @@ class Ports:
             for each in sockets:
                 each.close()
 
+    @property
+    def node_name(self) -> str:
+        """What the node with these ports is called in Erlang."""
+        return f"crew{self.amqp}@localhost"
+
+
+def new_cookie() -> str:
+    """What lets nodes and ``rabbitmqctl`` talk to one another; like no other."""
+    return secrets.token_hex(16)
+
 
 @dataclass(frozen=True)
 class NodeFolder:
-    """A node's folder; what is in it suffices to run ``rabbitmqctl`` on the node."""
+    """
+    A node's folder; what is in it suffices to run ``rabbitmqctl`` on the node.
+
+    :ivar root: the root folder of the system that the node's programs are from; None for this one.
+    """
 
     path: Path
     ports: Ports
+    root: Path | None = None
 
     @classmethod
-    def make(cls, ports: Ports, *, config: str, advanced: str, plugins: Sequence[str]) -> NodeFolder:
-        """Make a new one, somewhere temporary."""
+    def make(
+        cls,
+        ports: Ports,
+        *,
+        config: str,
+        advanced: str,
+        plugins: Sequence[str],
+        cookie: str | None = None,
+        root: Path | None = None,
+    ) -> NodeFolder:
+        """
+        Make a new one, somewhere temporary.
+
+        :param cookie: that of the node's cluster; by default one that no other node has.
+        """
         path = Path(tempfile.mkdtemp(prefix="crew-rabbitmq-"))
         for name in ("home", "db", "log"):
             (path / name).mkdir()
-        cookie = path / "home" / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o400)
+        cookie_file = path / "home" / ".erlang.cookie"
+        cookie_file.touch(0o600)
+        cookie_file.write_text(cookie or new_cookie())
+        cookie_file.chmod(0o400)
         (path / "env.conf").touch()
         (path / "plugins").write_text(f"[{','.join(plugins)}].\n")
         (path / "advanced.config").write_text(advanced)
         (path / "rabbitmq.conf").write_text(_settings(config, ports, plugins))
         (path / "ports.json").write_text(json.dumps(asdict(ports)))
-        return cls(path, ports)
+        if root is not None:
+            (path / "root").symlink_to(root)
+        return cls(path, ports, root)
 
     @classmethod
     def open(cls, path: Path) -> NodeFolder:
         """One that another process made."""
-        return cls(path, Ports(**json.loads((path / "ports.json").read_text())))
+        ports = Ports(**json.loads((path / "ports.json").read_text()))
+        root = path / "root"
+        return cls(path, ports, root.readlink() if root.is_symlink() else None)
 
     @property
     def node_name(self) -> str:
         """The node's name in Erlang."""
-        return f"crew{self.ports.amqp}@localhost"
+        return self.ports.node_name
 
     def environment(self) -> dict[str, str]:
         """
@@ -80,11 +116,13 @@ class NodeFolder:
 
         Those that the machine's own broker goes by are left out.
         """
-        path = self.path
+        path = self.path if self.root is None else INSIDE
         foreign = ("RABBITMQ_", "ERL_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return kept | {
             "HOME": str(path / "home"),
+            # The one locale that every system has; without UTF-8 rabbitmqctl prints warnings.
+            "LC_ALL": "C.UTF-8",
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self.ports.epmd),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(path / "advanced.config"),

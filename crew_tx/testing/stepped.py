@@ -4,9 +4,12 @@ Threads that run nothing by themselves.
 The twin of ``crew_tx.tasks.threads`` for tests: jobs wait until the test steps,
 and then run there and then, in the test's own thread. So a test decides what
 finishes first, and a job that must never end is one that is never stepped.
+Where only some tasks are to be late, those are held, and all others stepped.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from zope.interface import implementer
 
@@ -19,16 +22,19 @@ class SteppedThreads:
     """
     A pool's threads, in place of ``start_threads_factory(reactor)``.
 
+    :param held: tasks that :meth:`step_free` leaves alone, by id; with whether
+        not even an interrupt ends them.
     :ivar jobs: the jobs that were given and not stepped yet, the oldest first.
     :ivar names: of all threads that were added, those included that were removed.
     :ivar living: how many threads there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held: Mapping[str, bool] | None = None) -> None:
         self.jobs: list[Job] = []
         self.names: list[str] = []
         self.living = 0
         self._interrupted: list[Job] = []
+        self._held = {} if held is None else held
         self._finished: Finished | None = None
 
     def __call__(self, finished: Finished) -> IThreads:
@@ -95,6 +101,23 @@ class SteppedThreads:
         while self.step():
             count += 1
         return count
+
+    def step_free(self) -> bool:
+        """
+        Run the oldest job that has a thread and is not held.
+
+        :returns: False if there is none.
+        """
+        if not self.jobs:
+            return False
+        # Even the last thread to end runs what was given before.
+        begun = self.jobs[: max(1, self.living)]
+        free = next((job for job in begun if not self._is_held(job)), None)
+        return free is not None and self.step(free)
+
+    def _is_held(self, job: Job) -> bool:
+        stays = self._held.get(job.describe()[0])
+        return stays is not None and (stays or not _among(job, self._interrupted))
 
 
 def _among(job: Job, jobs: list[Job]) -> bool:

@@ -54,6 +54,16 @@ class HeartbeatsTests(SynchronousTestCase):
         self.hear_until(20)
         self.assertEqual(self.log, [("sent", 5), ("sent", 10), ("sent", 15), ("sent", 20)])
 
+    def test_a_moment_that_is_rounded_comes(self) -> None:
+        """64.1 less 44.1 is not quite 20: the peer is dead all the same, and not looked at again and again."""
+        self.clock.rightNow = 44.1
+        self.heartbeats.set_interval(10)
+        self.clock.rightNow = 64.1
+        [call] = self.clock.getDelayedCalls()
+        self.clock.calls.clear()
+        call.func()
+        self.assertEqual((self.log, self.clock.getDelayedCalls()), ([("dead", 64.1)], []))
+
     def test_nothing_is_sent_during_the_handshake(self) -> None:
         """The broker doesn't expect it."""
         self.hear_until(20)

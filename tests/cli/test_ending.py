@@ -8,6 +8,7 @@ from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.cli.ending import DRAINED, LONGEST_END, LONGEST_HURRY, Ending
@@ -96,6 +97,15 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(LONGEST_HURRY, seconds)
         leave()
         self.assertEqual("leave 1", self.log[-1])
+
+    def test_what_it_waits_for_is_the_programs(self) -> None:
+        """As the log has it."""
+        ending = Ending(self.reactor, "work", awaits="all is well", set_handler=self.handlers.__setitem__)
+        ending.begin()
+        with capturedLogs() as events:
+            self.signalled(signal.SIGTERM)
+        [event] = events
+        self.assertIn("SIGTERM: stopping when all is well;", event["log_format"].format(**event))
 
     def test_the_first_signal_stops_in_order(self) -> None:
         """By the reactor's own way, from a signal handler; the code is 0."""

@@ -24,6 +24,26 @@ class ReaderTests(SynchronousTestCase):
         wrong = ["0", "11", "-1", "1.0", "", "x", " 1", "٣", "1" * 5000]
         self.refuses(read, wrong, "takes a whole number from 1 to 10, not ")
 
+    def test_a_size_has_a_unit_or_none(self) -> None:
+        """Powers of 1024, in either case; both limits count."""
+        read = readers.size(10, 2 * 1024**3)
+        given = {
+            "10": 10,
+            "1KiB": 1024,
+            "1k": 1024,
+            "64 MiB": 64 * 1024**2,
+            "3mb": 3 * 1024**2,
+            "2G": 2 * 1024**3,
+        }
+        self.assertEqual(given, {text: read(text) for text in given})
+        wrong = ["9", "3GiB", "-1", "1.5MiB", "", "MiB", "1TB", "x", "1" * 5000, "٣"]
+        self.refuses(read, wrong, "takes a number of bytes from 10 to 2147483648, as 1048576 or 64MiB, not ")
+
+    def test_names_are_several_in_one_text(self) -> None:
+        """Each once."""
+        self.assertEqual(("a", "b/c"), readers.names("a, b/c,a"))
+        self.refuses(readers.names, ["", ",", " "], "is empty; leave it out, or give it a name")
+
     def test_seconds_may_have_a_fraction(self) -> None:
         """But are finite and not negative."""
         self.assertEqual([0.0, 2.5], [readers.seconds("0"), readers.seconds("2.5")])

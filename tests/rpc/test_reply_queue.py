@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.protocol import AMQClient
-from crew_tx.errors import ReplyLostError
+from crew_tx.errors import CrewError, ReplyLostError
 from crew_tx.rpc.reply_queue import ReplyQueue
 from tests.amqp.peer import Peer, PeerTestCase
 
@@ -23,7 +25,13 @@ class ReplyQueueTests(PeerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.log: list[object] = []
-        self.queue = ReplyQueue(self.clock, "client-1", "classic", self.received, self.log.append)
+        self.queue = ReplyQueue(self.clock, "client-1", "classic", self.received, self.gone)
+        self.told: Callable[[], object] = list
+
+    def gone(self, error: CrewError) -> None:
+        """The queue is gone."""
+        self.log.append(error)
+        self.told()
 
     def received(self, delivery: Delivery) -> None:
         """A reply came."""
@@ -113,10 +121,12 @@ class ReplyQueueTests(PeerTestCase):
         self.successResultOf(deleted)
 
     def test_a_queue_that_is_gone_ends_the_connection(self) -> None:
-        """Whoever waits for replies is told before."""
+        """Before anybody who waits for replies is told: who calls again then calls by the next one."""
         peer = self.consume()
+        closed: list[bool] = []
+        self.told = lambda: closed.append(peer.client.closed)
         peer.send(self.channel.id, "basic.cancel", consumer_tag=f"tag.{self.channel.id}.{_NAME}", nowait=True)
         [error] = self.log
         self.assertIsInstance(error, ReplyLostError)
         self.assertIn(_NAME, str(error))
-        self.assertTrue(peer.client.closed)
+        self.assertEqual(closed, [True])

@@ -16,7 +16,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.testing._rabbitmq_folder import NodeFolder, Ports
-from crew_tx.testing._rabbitmq_install import install_rabbitmq
 from crew_tx.testing.rabbitmq import (
     BROKER_VARIABLE,
     FOLDER_VARIABLE,
@@ -24,6 +23,7 @@ from crew_tx.testing.rabbitmq import (
     RabbitMQError,
     RabbitMQNode,
     find_rabbitmq,
+    install_rabbitmq,
     shared_node,
 )
 

@@ -65,3 +65,43 @@ class SteppedThreadsTests(SynchronousTestCase):
         self.assertIsInstance(self.finished[0][1], TimeLimitExceeded)
         self.assertEqual(ran, [])
         self.assertIsNone(self.threads.interrupt(job))
+
+    def test_held_jobs_are_left_alone(self) -> None:
+        """Those behind them run as far as there are threads."""
+        held = {"task": False}
+        threads = SteppedThreads(held)
+        threads(lambda job, outcome: self.finished.append((job, outcome)))
+        threads.add("stepped-1")
+        first, second = RecordingJob(), RecordingJob()
+        second.describe = lambda: ("other", "")  # type: ignore[method-assign]
+        threads.give(first)
+        threads.give(second)
+        self.assertFalse(threads.step_free())
+        threads.add("stepped-2")
+        self.assertTrue(threads.step_free())
+        self.assertEqual(self.finished, [(second, "done")])
+        self.assertFalse(threads.step_free())
+        held.clear()
+        self.assertTrue(threads.step_free())
+        self.assertEqual(self.finished[1:], [(first, "done")])
+
+    def test_an_interrupt_ends_a_held_job(self) -> None:
+        """Unless not even that is to end it."""
+        for stuck in (False, True):
+            threads = SteppedThreads({"task": stuck})
+            threads(lambda job, outcome: self.finished.append((job, outcome)))
+            threads.add("stepped-1")
+            job = RecordingJob()
+            threads.give(job)
+            threads.interrupt(job)
+            self.assertEqual(threads.step_free(), not stuck)
+        [(_, outcome)] = self.finished
+        self.assertIsInstance(outcome, TimeLimitExceeded)
+
+    def test_what_was_given_runs_when_the_threads_are_removed(self) -> None:
+        """A thread ends when it finds nothing more."""
+        job = RecordingJob()
+        self.threads.give(job)
+        self.threads.remove()
+        self.assertTrue(self.threads.step_free())
+        self.assertEqual(self.finished, [(job, "done")])

@@ -10,3 +10,10 @@ worker = ServiceMaker(
     "Answers remote calls to the tasks of Python modules.",
     "crew-worker",
 )
+
+broker = ServiceMaker(
+    "crew_tx broker",
+    "crew_tx.cli.broker",
+    "An AMQP broker for development, tests and demonstrations.",
+    "crew-broker",
+)

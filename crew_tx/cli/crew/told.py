@@ -24,7 +24,7 @@ def brokers_of(command_line: Mapping[str, str]) -> list[BrokerURL]:
     """
     path = config_path(command_line, os.environ)
     file = {} if path is None else _file_settings(path)
-    given = gather(command_line, os.environ, file, str(path), table=TABLE, known=BROKER_SETTINGS)
+    given = gather(command_line, os.environ, file, str(path), table=TABLE, settings=BROKER_SETTINGS)
     return broker_urls(given, values_of(given))
 
 
