@@ -25,8 +25,10 @@ def credentials(mechanism: str, response: str | bytes) -> tuple[str, str]:
 
 
 def _plain(response: bytes) -> tuple[str, str]:
-    """RFC 4616: an identity to act as, which is not looked at, the user, and the password."""
-    _, user, password = response.split(b"\0")
+    """RFC 4616: no identity to act as, the user, and the password."""
+    identity, user, password = response.split(b"\0")
+    if identity:
+        raise ValueError("an identity to act as")
     return user.decode(), password.decode()
 
 

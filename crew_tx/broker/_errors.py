@@ -89,5 +89,8 @@ def default_exchange() -> ReplyError:
 
 
 def _cut(text: str) -> str:
-    encoded = text.encode()
-    return text if len(encoded) <= _LONGEST_TEXT else encoded[:_LONGEST_TEXT].decode(errors="ignore")
+    # It may name what a client named otherwise than in UTF-8.
+    encoded = text.encode("utf-8", "surrogateescape")
+    if len(encoded) <= _LONGEST_TEXT:
+        return text
+    return encoded[: _LONGEST_TEXT - 3].decode(errors="ignore") + "..."

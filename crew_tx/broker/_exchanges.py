@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from crew_tx.broker._arguments import erlang_type
+from crew_tx.broker._errors import ReplyError
+
 if TYPE_CHECKING:
     from crew_tx.broker._queues import Queue
 
@@ -74,11 +77,16 @@ class FanoutRouter:
 
 
 class _Node:
-    """A place in the tree of patterns."""
+    """
+    A place in the tree of patterns.
 
-    __slots__ = ("bindings", "next")
+    :param skips: whether it is a ``#``, and so stays where it is for any word.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("bindings", "next", "skips")
+
+    def __init__(self, skips: bool = False) -> None:
+        self.skips = skips
         self.next: dict[str, _Node] = {}
         self.bindings: list[Binding] = []
 
@@ -92,7 +100,7 @@ class TopicRouter:
     def add(self, binding: Binding) -> None:
         node = self._root
         for word in binding.routing_key.split("."):
-            node = node.next.setdefault(word, _Node())
+            node = node.next.setdefault(word, _Node(word == "#"))
         node.bindings.append(binding)
 
     def remove(self, binding: Binding) -> None:
@@ -123,11 +131,13 @@ class TopicRouter:
 
     @staticmethod
     def _steps(node: _Node, words: list[str], place: int) -> Iterator[tuple[_Node, int]]:
+        # One word at a time, so that there are no more steps than nodes and words, one by the other.
         any_number = node.next.get("#")
         if any_number is not None:
-            for skipped in range(place, len(words) + 1):
-                yield any_number, skipped
+            yield any_number, place
         if place < len(words):
+            if node.skips:
+                yield node, place + 1
             for word in {words[place], "*"} - {"#"}:
                 if (following := node.next.get(word)) is not None:
                     yield following, place + 1
@@ -146,8 +156,15 @@ def _headers_match(wanted: Headers, headers: Headers) -> bool:
         wanted = {name: value for name, value in wanted.items() if not name.startswith("x-")}
     else:
         wanted = {name: value for name, value in wanted.items() if name != MATCH}
-    found = [name in headers and (value is None or headers[name] == value) for name, value in wanted.items()]
+    found = [name in headers and _is_same(value, headers[name]) for name, value in wanted.items()]
     return any(found) if match.startswith("any") else all(found)
+
+
+def _is_same(wanted: object, value: object) -> bool:
+    """Numbers are the same whatever their type, but a truth value is no number."""
+    if wanted is None:
+        return True
+    return wanted == value and isinstance(wanted, bool) is isinstance(value, bool)
 
 
 ROUTERS: dict[str, type[IRouter]] = {
@@ -158,9 +175,20 @@ ROUTERS: dict[str, type[IRouter]] = {
 }
 
 
-def is_match(value: object) -> bool:
-    """Whether a headers binding may have this for ``x-match``."""
-    return value in _MATCHES
+def check_match(arguments: Headers) -> None:
+    """:raises ReplyError: 406, if a headers binding may not have such an ``x-match``."""
+    match = arguments.get(MATCH, ALL)
+    if not isinstance(match, str):
+        shown = str(match).lower() if isinstance(match, bool) else match
+        raise ReplyError(
+            406,
+            f"Invalid x-match field type {erlang_type(match)} (value {shown}); expected longstr",
+        )
+    if match not in _MATCHES:
+        raise ReplyError(
+            406,
+            f'Invalid x-match field value <<"{match}">>; expected all, any, all-with-x, or any-with-x',
+        )
 
 
 class Exchange:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from crew_tx.amqp.properties import encode_properties
+from crew_tx.broker._arguments import erlang_type
+from crew_tx.broker._errors import ReplyError
 
 Properties = dict[str, Any]
 Reason = Literal["expired", "rejected", "maxlen", "delivery_limit"]
 
 _PERSISTENT = 2
+_MODES = (1, _PERSISTENT)
+_COPIES = ("CC", "BCC")
+#: Milliseconds.
+LONGEST_EXPIRATION = 315_360_000_000
+_NUMBER = re.compile("[+-]?[0-9]+")
 
 
 class Message:
@@ -19,9 +27,10 @@ class Message:
 
     :ivar properties: decoded, under names with underscores.
     :ivar encoded: the same as they came on the wire, and leave on it.
+    :ivar hidden: the routing keys that were in the header ``BCC``; a dead letter is sent to them again.
     """
 
-    __slots__ = ("body", "encoded", "exchange", "properties", "routing_key")
+    __slots__ = ("body", "encoded", "exchange", "hidden", "properties", "routing_key")
 
     def __init__(
         self,
@@ -30,12 +39,14 @@ class Message:
         properties: Properties,
         body: bytes,
         encoded: bytes | None = None,
+        hidden: tuple[str, ...] = (),
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.properties = properties
         self.body = body
         self.encoded = encode_properties(properties) if encoded is None else encoded
+        self.hidden = hidden
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -55,7 +66,14 @@ class Message:
     def with_headers(self, headers: dict[str, Any]) -> Message:
         """The same with other headers."""
         properties = {**self.properties, "headers": headers}
-        return Message(self.exchange, self.routing_key, properties, self.body)
+        return Message(self.exchange, self.routing_key, properties, self.body, hidden=self.hidden)
+
+    def with_hidden_copies(self) -> Message:
+        """The same with the keys of the header ``BCC`` put away: nobody is told of them."""
+        headers = dict(self.headers)
+        hidden = tuple(_keys(headers.pop("BCC")))
+        properties = {**self.properties, "headers": headers}
+        return Message(self.exchange, self.routing_key, properties, self.body, hidden=hidden)
 
 
 class Entry:
@@ -89,14 +107,44 @@ def _keys(value: object) -> list[str]:
     return [key for key in value if isinstance(key, str)] if isinstance(value, list) else []
 
 
-def copies(headers: dict[str, Any], name: str) -> list[str] | None:
+def check_properties(properties: Properties) -> list[str]:
     """
-    The routing keys in the header ``CC`` or ``BCC``.
+    Check what the broker itself reads of a message.
 
-    :returns: None if it is there and isn't a list.
+    :returns: the routing keys in the headers ``CC`` and ``BCC``.
+    :raises ReplyError: 406, naming what means nothing.
     """
+    expiration = properties.get("expiration")
+    if expiration is not None and (wrong := _wrong_expiration(expiration)) is not None:
+        raise ReplyError(406, f"invalid expiration '{expiration}': {wrong}")
+    if properties.get("delivery_mode", _PERSISTENT) not in _MODES:
+        raise _invalid(f"{{delivery_mode_unknown,{properties['delivery_mode']}}}")
+    headers = properties.get("headers")
+    return [key for name in _COPIES for key in _copies(headers, name)] if headers else []
+
+
+def _copies(headers: dict[str, Any], name: str) -> list[str]:
     value = headers.get(name, [])
-    return _keys(value) if isinstance(value, list) else None
+    if isinstance(value, list):
+        return _keys(value)
+    raise _invalid(f'{{unacceptable_type_in_header,"{name}",{erlang_type(value)}}}')
+
+
+def _wrong_expiration(expiration: str) -> str | None:
+    """What is wrong with it, in RabbitMQ's words."""
+    number = _NUMBER.match(expiration)
+    if number is None:
+        return "no_integer"
+    value, rest = int(number[0]), expiration[number.end() :]
+    if rest:
+        return f'{{leftover_string,"{rest}"}}'
+    if value < 0:
+        return f"{{value_negative,{value}}}"
+    return f"{{value_too_large,{value}}}" if value > LONGEST_EXPIRATION else None
+
+
+def _invalid(wrong: str) -> ReplyError:
+    return ReplyError(406, f"invalid message: {wrong}")
 
 
 def dead_lettered(
@@ -117,7 +165,7 @@ def dead_lettered(
         headers["x-first-death-exchange"] = message.exchange
     properties.pop("expiration", None)
     if routing_key is None:
-        return Message(exchange, message.routing_key, properties, message.body)
+        return Message(exchange, message.routing_key, properties, message.body, hidden=message.hidden)
     # The copies' keys belong to the key that is replaced.
     headers.pop("CC", None)
     return Message(exchange, routing_key, properties, message.body)
@@ -143,7 +191,8 @@ def _earlier(message: Message) -> list[dict[str, Any]]:
 
 def _deaths(message: Message, queue: str, reason: Reason, now: int) -> list[dict[str, Any]]:
     """The latest first; one entry for each queue and reason."""
-    earlier = _earlier(message)
+    # RabbitMQ 3.10 turns the earlier ones round each time.
+    earlier = _earlier(message)[::-1]
     same = next((d for d in earlier if d.get("queue") == queue and d.get("reason") == reason), None)
     if same is not None:
         count = same.get("count", 0)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crew_tx.broker._arguments import QueueArguments
 from crew_tx.broker._messages import Entry, Message, Reason
@@ -63,7 +62,7 @@ class Queue:
         self.unacked = 0
         self.consumers: list[Consumer] = []
         self.sources: set[Exchange] = set()
-        self._ring: deque[Consumer] = deque()
+        self._rings: dict[int, deque[Consumer]] = {}
         self._had_consumers = False
         self._last = 0
         self._bytes = 0
@@ -89,8 +88,8 @@ class Queue:
         """Put a new message in."""
 
     @abstractmethod
-    def _put_back(self, entry: Entry) -> None:
-        """Put one in that was delivered."""
+    def _put_back(self, entry: Entry, asked: bool) -> None:
+        """Put one in that was delivered; ``asked`` as in :meth:`requeue`."""
 
     @abstractmethod
     def _clear(self) -> None:
@@ -126,55 +125,88 @@ class Queue:
     def _enqueue(self, entry: Entry, now: float) -> None:
         consumer = None if len(self) else self._next_consumer()
         if consumer is not None:
+            if not consumer.no_ack:
+                self._on_bytes(entry.size)
             consumer.deliver(entry)
             return
-        self._add(entry)
+        self._on_bytes(entry.size)
+        self._push(entry)
+        self._bytes += entry.size
         dropped = self._drop_surplus(now)
         if dropped or len(self) == 1:
             self.drop_expired(now)
 
-    def requeue(self, entries: list[Entry], now: float) -> None:
-        """Take back what was delivered and not acknowledged."""
+    def requeue(self, entries: list[Entry], now: float, asked: bool) -> None:
+        """
+        Take back what was delivered and not acknowledged.
+
+        :param asked: whether the client has asked for that, and is not just gone.
+        """
         for entry in entries:
             entry.redelivered = True
-            if self._may_return(entry, now):
-                self._put_back(entry)
-                self._count(entry.size)
+            if self._may_return(entry):
+                self._put_back(entry, asked)
+                self._bytes += entry.size
+            else:
+                self._drop(entry, "delivery_limit", now)
+        self._requeued(now)
+
+    def _requeued(self, now: float) -> None:
+        """There is more in it than before: drop, and deliver."""
         self._drop_surplus(now)
         self.drop_expired(now)
         self.dispatch(now)
 
-    def _may_return(self, entry: Entry, now: float) -> bool:
-        """Whether it may be delivered once more."""
+    def _may_return(self, entry: Entry) -> bool:
+        """Whether it may be delivered once more; else it is a dead letter."""
         return True
 
     def dead_letter(self, entry: Entry, reason: Reason, now: float) -> None:
         """It is out of the queue, and goes where its dead letters go."""
         self._on_dead(self, entry.message, reason, now)
 
+    def _drop(self, entry: Entry, reason: Reason, now: float) -> None:
+        self.forget(entry)
+        self.dead_letter(entry, reason, now)
+
     # -- out -------------------------------------------------------------------------
 
     def dispatch(self, now: float) -> None:
         """Deliver what is ready, to one consumer after the other, as far as they take more."""
+        self._drop_overdue(now)
         while len(self):
             consumer = self._next_consumer()
             if consumer is None:
                 return
-            consumer.deliver(self._fetch(now))
+            entry = self._fetch(now)
+            if consumer.no_ack:
+                self.forget(entry)
+            consumer.deliver(entry)
 
     def get(self, now: float) -> Entry | None:
-        """Take the next message without consuming."""
+        """Take the next message without consuming; its bytes count until it is forgotten."""
         self.used = now
+        self._drop_overdue(now)
         return self._fetch(now) if len(self) else None
 
+    def as_delivered(self, entry: Entry) -> Message:
+        """The message as consumers are shown it."""
+        return entry.message
+
+    def as_got(self, entry: Entry) -> Message:
+        """The message as basic.get shows it."""
+        return entry.message
+
     def hold(self, entry: Entry) -> None:
-        """It is delivered, and counts until it is settled."""
+        """It is delivered, and waits to be settled."""
         self.unacked += 1
-        self._on_bytes(entry.size)
 
     def release(self, entry: Entry) -> None:
-        """It is settled."""
+        """It is settled: to be forgotten, or to come back."""
         self.unacked -= 1
+
+    def forget(self, entry: Entry) -> None:
+        """Nobody has it any more: its bytes are free."""
         self._on_bytes(-entry.size)
 
     def purge(self) -> int:
@@ -184,27 +216,28 @@ class Queue:
         :returns: how many there were.
         """
         count = len(self)
-        self._count(-self._bytes)
+        self._on_bytes(-self._bytes)
+        self._bytes = 0
         self._clear()
         return count
+
+    def take_all(self) -> list[Entry]:
+        """
+        Take out all that is ready: each is to be forgotten, or to be handed to :meth:`requeue`.
+
+        :returns: it, in the order of delivery.
+        """
+        return [self._take() for _ in range(len(self))]
 
     def _fetch(self, now: float) -> Entry:
         entry = self._take()
         self.drop_expired(now)
         return entry
 
-    def _add(self, entry: Entry) -> None:
-        self._push(entry)
-        self._count(entry.size)
-
     def _take(self) -> Entry:
         entry = self._pop()
-        self._count(-entry.size)
+        self._bytes -= entry.size
         return entry
-
-    def _count(self, size: int) -> None:
-        self._bytes += size
-        self._on_bytes(size)
 
     # -- consumers ---------------------------------------------------------------------
 
@@ -212,13 +245,20 @@ class Queue:
         """Deliver to one more."""
         self._had_consumers = True
         self.consumers.append(consumer)
-        self._ring.append(consumer)
+        if consumer.priority in self._rings:
+            self._rings[consumer.priority].append(consumer)
+        else:
+            rings = {**self._rings, consumer.priority: deque([consumer])}
+            self._rings = {priority: rings[priority] for priority in sorted(rings, reverse=True)}
         self.dispatch(now)
 
     def remove_consumer(self, consumer: Consumer, now: float) -> None:
         """Deliver to one no more."""
         self.consumers.remove(consumer)
-        self._ring.remove(consumer)
+        ring = self._rings[consumer.priority]
+        ring.remove(consumer)
+        if not ring:
+            del self._rings[consumer.priority]
         self.used = now
 
     @property
@@ -226,19 +266,20 @@ class Queue:
         """Whether its last consumer is gone, and it goes with it."""
         return self.auto_delete and self._had_consumers and not self.consumers
 
-    @property
-    def has_exclusive_consumer(self) -> bool:
-        """Whether nobody else may consume."""
-        return any(consumer.exclusive for consumer in self.consumers)
+    def excludes(self, exclusive: bool) -> bool:
+        """Whether one more may not consume, exclusively or not."""
+        return any(consumer.exclusive for consumer in self.consumers) or (exclusive and bool(self.consumers))
 
     def _next_consumer(self) -> Consumer | None:
-        """The one whose turn it is, of those that take more."""
-        ring = self._ring
-        for _ in range(len(ring)):
-            consumer = ring[0]
-            ring.rotate(-1)
-            if consumer.takes_more:
-                return consumer
+        """The one whose turn it is, of those with the highest priority that take more."""
+        if self.arguments.single_active:
+            return self.consumers[0] if self.consumers and self.consumers[0].takes_more else None
+        for ring in self._rings.values():
+            for _ in range(len(ring)):
+                consumer = ring[0]
+                ring.rotate(-1)
+                if consumer.takes_more:
+                    return consumer
         return None
 
     # -- limits and time -----------------------------------------------------------------
@@ -251,8 +292,13 @@ class Queue:
     def drop_expired(self, now: float) -> None:
         """Take expired messages off the head; one that expires behind another has to wait."""
         while (head := self._head()) is not None and head.expires is not None and head.expires <= now:
-            self.dead_letter(self._take(), "expired", now)
+            self._drop(self._take(), "expired", now)
         self.wakes = None if head is None else head.expires
+
+    def _drop_overdue(self, now: float) -> None:
+        """What should have been dropped, but nobody has looked since."""
+        if self.wakes is not None and self.wakes <= now:
+            self.drop_expired(now)
 
     def _expires(self, message: Message, now: float) -> float | None:
         own = message.properties.get("expiration")
@@ -271,90 +317,9 @@ class Queue:
         while len(self) and (
             _over(len(self), arguments.max_length) or _over(self._bytes, arguments.max_bytes)
         ):
-            self.dead_letter(self._take(), "maxlen", now)
+            self._drop(self._take(), "maxlen", now)
             dropped = True
         return dropped
-
-
-class ClassicQueue(Queue):
-    """By priority, and in the order in which they came; what comes back has its old place."""
-
-    kind = "classic"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._ready: list[Entry] = []
-
-    def __len__(self) -> int:
-        return len(self._ready)
-
-    def _head(self) -> Entry | None:
-        return self._ready[0] if self._ready else None
-
-    def _pop(self) -> Entry:
-        return heappop(self._ready)
-
-    def _push(self, entry: Entry) -> None:
-        heappush(self._ready, entry)
-
-    _put_back = _push
-
-    def _clear(self) -> None:
-        self._ready.clear()
-
-    def _priority(self, message: Message) -> int:
-        most = self.arguments.max_priority
-        return 0 if most is None else min(message.properties.get("priority") or 0, most)
-
-
-class QuorumQueue(Queue):
-    """In the order in which they came; what comes back goes first, and is counted."""
-
-    kind = "quorum"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._ready: deque[Entry] = deque()
-        self._back: deque[Entry] = deque()
-
-    def __len__(self) -> int:
-        return len(self._ready) + len(self._back)
-
-    def _head(self) -> Entry | None:
-        for entries in (self._back, self._ready):
-            if entries:
-                return entries[0]
-        return None
-
-    def _pop(self) -> Entry:
-        return (self._back or self._ready).popleft()
-
-    def _push(self, entry: Entry) -> None:
-        self._ready.append(entry)
-
-    def _put_back(self, entry: Entry) -> None:
-        self._back.append(entry)
-
-    def _clear(self) -> None:
-        self._ready.clear()
-        self._back.clear()
-
-    def _priority(self, message: Message) -> int:
-        return 0
-
-    def _may_return(self, entry: Entry, now: float) -> bool:
-        entry.returns += 1
-        limit = self.arguments.delivery_limit
-        if limit is not None and entry.returns > limit:
-            self.dead_letter(entry, "delivery_limit", now)
-            return False
-        entry.message = entry.message.with_headers(
-            {**entry.message.headers, "x-delivery-count": entry.returns}
-        )
-        return True
-
-
-KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "quorum": QuorumQueue}
 
 
 def _seconds(expiration: str | None) -> float | None:

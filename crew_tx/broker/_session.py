@@ -6,7 +6,8 @@ written is told by the callback that a session is made with, whatever set it
 off: an own method, or another connection's. Time is an argument.
 
 The legal moves are the table :data:`MOVES`: a state, and the methods that may
-come in it. Whatever else comes ends the connection with RabbitMQ's reply code.
+come in it. Whatever else comes ends the connection with RabbitMQ's reply code;
+before the client has logged in, and agreed on limits, without a word.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from crew_tx.amqp import frames, methods
 from crew_tx.amqp.frames import FrameParser
 from crew_tx.amqp.methods import Arguments
 from crew_tx.amqp.properties import read_properties
-from crew_tx.amqp.spec import method_names
 from crew_tx.broker._channel_session import ChannelSession
 from crew_tx.broker._credentials import credentials
 from crew_tx.broker._errors import ReplyError
 from crew_tx.broker._model import Broker, VirtualHost
-from crew_tx.errors import EncodeError, ProtocolError
+from crew_tx.errors import ProtocolError
 
 FRAME_MAX = 131_072
 FRAME_MIN = 4096
@@ -45,9 +45,9 @@ HEADER, STARTED, TUNED, OPENING, RUNNING, CLOSING, ENDED = (
 )
 #: The connection's own methods, by state; those of channels may come in the state RUNNING alone.
 MOVES: dict[str, frozenset[int]] = {
-    STARTED: frozenset({methods.CONNECTION_START_OK, methods.CONNECTION_CLOSE}),
-    TUNED: frozenset({methods.CONNECTION_TUNE_OK, methods.CONNECTION_CLOSE}),
-    OPENING: frozenset({methods.CONNECTION_OPEN, methods.CONNECTION_CLOSE}),
+    STARTED: frozenset({methods.CONNECTION_START_OK}),
+    TUNED: frozenset({methods.CONNECTION_TUNE_OK}),
+    OPENING: frozenset({methods.CONNECTION_OPEN}),
     RUNNING: frozenset({methods.CONNECTION_CLOSE, methods.CONNECTION_UPDATE_SECRET}),
     CLOSING: frozenset({methods.CONNECTION_CLOSE, methods.CONNECTION_CLOSE_OK}),
 }
@@ -61,6 +61,7 @@ SERVER_PROPERTIES: dict[str, Any] = {
         "basic.nack": True,
         "connection.blocked": True,
         "consumer_cancel_notify": True,
+        "consumer_priorities": True,
         "exchange_exchange_bindings": True,
         "per_consumer_qos": True,
         "publisher_confirms": True,
@@ -87,7 +88,9 @@ class Session:
     :ivar state: one of the states above.
     :ivar closes: whether the transport is to be closed, once all is written.
     :ivar heartbeat: what was agreed on, in seconds; None until then.
-    :ivar publishes: whether the client has published since an alarm began, so that no more is read of it.
+    :ivar blocked: whether the client has published since an alarm began.
+    :ivar error: what the client was refused for; None where it wasn't.
+    :ivar congested: whether nothing is delivered to the client, since it does not read what it has.
     """
 
     def __init__(
@@ -113,9 +116,12 @@ class Session:
         self.now = 0.0
         self.vhost: VirtualHost | None = None
         self.blocked = False
+        self.congested = False
+        self.error: ReplyError | None = None
         self._proposed_heartbeat = heartbeat
         self._write = write
         self._corked: list[bytes] | None = None
+        self._corked_size = 0
         self._greeting = b""
         self._parser = FrameParser(FRAME_MAX, join_content=True, properties_reader=_with_encoded)
 
@@ -148,9 +154,9 @@ class Session:
         """The protocol header: another version is answered with ours, and the end."""
         size = len(frames.PROTOCOL_HEADER)
         self._greeting = data
-        if frames.PROTOCOL_HEADER.startswith(data[:size]) and len(data) < size:
+        if len(data) < size:
             return b""
-        if data[:size] != frames.PROTOCOL_HEADER:
+        if data[:size] not in _HEADERS:
             self.write(frames.PROTOCOL_HEADER)
             self._end()
             return b""
@@ -161,13 +167,14 @@ class Session:
 
     def _frame(self, kind: int, number: int, payload: Any) -> None:
         if kind == frames.HEARTBEAT:
-            return
-        if not number:
+            if number:
+                raise ReplyError(505, f"a heartbeat on channel {number}")
+        elif not number:
             self._own_frame(kind, payload)
         elif self.state == RUNNING:
             self._channel_frame(kind, number, payload)
         elif self.state != CLOSING:
-            raise ReplyError(503, f"a frame for channel {number} came before connection.open")
+            raise ReplyError(504, f"a frame for channel {number} came before connection.open")
 
     def _channel_frame(self, kind: int, number: int, payload: Any) -> None:
         channel = self.channels.get(number)
@@ -184,10 +191,14 @@ class Session:
             del self.channels[number]
 
     def _open_channel(self, kind: int, number: int, payload: Any) -> None:
-        if kind != frames.METHOD or payload[0] != methods.CHANNEL_OPEN:
-            raise ReplyError(504, "expected 'channel.open'")
-        if number > self.channel_max:
-            raise ReplyError(530, f"number of channels opened ({number}) is more than {self.channel_max}")
+        if kind in (frames.HEADER, frames.BODY):
+            raise ReplyError(505, "expected method frame, got non method frame instead")
+        if payload[0] != methods.CHANNEL_OPEN:
+            raise _caused(ReplyError(504, "expected 'channel.open'"), payload[0])
+        count = len(self.channels)
+        if count >= self.channel_max:
+            text = f"number of channels opened ({count}) has reached the negotiated channel_max"
+            raise ReplyError(530, f"{text} ({self.channel_max})")
         self.channels[number] = ChannelSession(self, number)
         self.send(number, methods.CHANNEL_OPEN_OK, ("",))
 
@@ -200,8 +211,12 @@ class Session:
         if method_id not in MOVES[self.state]:
             if self.state == CLOSING:
                 return
-            raise ReplyError(503, f"{method_names()[method_id]} came where the connection is {self.state}")
-        _HANDLERS[method_id](self, *arguments)
+            text = f"unexpected method in connection state {self.state}"
+            raise _caused(ReplyError(504, text), method_id)
+        try:
+            _HANDLERS[method_id](self, *arguments)
+        except ReplyError as error:
+            raise _caused(error, method_id) from None
 
     def _start_ok(self, client_properties: dict[str, Any], mechanism: str, response: Any, _: str) -> None:
         self.client_properties = client_properties or {}
@@ -215,14 +230,15 @@ class Session:
 
     def _refuse_login(self, mechanism: str) -> None:
         capabilities = self.client_properties.get("capabilities")
-        if not isinstance(capabilities, dict) or not capabilities.get("authentication_failure_close"):
-            self._end()
-            return
-        raise ReplyError(
+        self.error = ReplyError(
             403,
             f"Login was refused using authentication mechanism {mechanism}. "
             "For details see the broker logfile.",
         )
+        if isinstance(capabilities, dict) and capabilities.get("authentication_failure_close"):
+            self._fail(self.error)
+        else:
+            self._end()
 
     def _tune_ok(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
         _check_limit("channel_max", channel_max, CHANNEL_MAX)
@@ -253,14 +269,24 @@ class Session:
         self._end()
 
     def _update_secret(self, secret: str, reason: str) -> None:
-        raise ReplyError(540, "connection.update-secret")
+        self.send(0, methods.CONNECTION_UPDATE_SECRET_OK, ())
 
     # -- alarms --------------------------------------------------------------------------------
 
     def published(self) -> None:
-        """The client has published: under an alarm, nothing more is read of it."""
-        if self.broker.alarm is not None and not self.blocked:
+        """The client has published: under an alarm, that is enough, unless it makes room by it."""
+        if self.broker.alarm is not None and not self.blocked and not self._makes_room:
             self._block(self.broker.alarm)
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing more is read of the client; one that was told to wait may acknowledge meanwhile."""
+        return self.blocked and not (self._can_be_blocked and self.broker.has_reserve)
+
+    @property
+    def _makes_room(self) -> bool:
+        """Whether it has published no more than it was delivered, as those do who answer calls."""
+        return self.broker.has_reserve and sum(channel.balance for channel in self.channels.values()) > 0
 
     def _block(self, resource: str) -> None:
         self.blocked = True
@@ -285,6 +311,17 @@ class Session:
         capabilities = self.client_properties.get("capabilities")
         return isinstance(capabilities, dict) and bool(capabilities.get("consumer_cancel_notify"))
 
+    # -- a client that does not read ---------------------------------------------------------------
+
+    def congest(self, congested: bool, now: float) -> None:
+        """Deliver nothing more, or go on; what the client asks for itself is answered all the same."""
+        self.now = now
+        self.congested = congested
+        for channel in list(self.channels.values()):
+            # What one channel delivers may congest the client again.
+            if self.congested is congested:
+                channel.congest(congested)
+
     # -- the end ---------------------------------------------------------------------------------
 
     def lost(self, now: float) -> None:
@@ -300,11 +337,19 @@ class Session:
         else:
             self._fail(ReplyError(320, text))
 
+    def crashed(self) -> None:
+        """A method met with a mistake of the broker's own: this connection ends for it."""
+        self._fail(ReplyError(541, "the broker made a mistake; its log says more"))
+
     def _fail(self, error: ReplyError) -> None:
         if self.state in (CLOSING, ENDED):
             self._end()
             return
         self._let_go()
+        self.error = error
+        if self.state in (STARTED, TUNED) and error.code != _ACCESS_REFUSED:
+            self._end()
+            return
         self.state = CLOSING
         self.send(0, methods.CONNECTION_CLOSE, (error.code, error.text, *error.cause))
 
@@ -332,21 +377,33 @@ class Session:
         self.write(b"".join((method, *content)))
 
     def write(self, data: bytes) -> None:
-        """Write; with all else that one read brings about."""
+        """Write; with all else that one read brings about, as long as that is little."""
         if self._corked is None:
             self._write(data)
-        else:
-            self._corked.append(data)
+            return
+        self._corked.append(data)
+        self._corked_size += len(data)
+        if self._corked_size > _CORKED_SIZE:
+            self._flush()
 
     def _uncork(self) -> None:
         for channel in list(self.channels.values()):
             channel.send_confirms()
-        data, self._corked = self._corked, None
+        self._flush()
+        self._corked = None
+
+    def _flush(self) -> None:
+        data, self._corked, self._corked_size = self._corked, [], 0
         if data:
             self._write(b"".join(data))
 
 
 _BASIC = 60
+_ACCESS_REFUSED = 403
+#: Ours, and that of AMQP 0-9, whose clients, txamqp's among them, say the same from then on.
+_HEADERS = (frames.PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09")
+#: Bytes after which the transport is given what is to be written: it says then when that is too much.
+_CORKED_SIZE = 65_536
 
 _HANDLERS: dict[int, Callable[..., None]] = {
     methods.CONNECTION_START_OK: Session._start_ok,
@@ -372,5 +429,11 @@ def _check_limit(name: str, value: int, limit: int) -> None:
         )
 
 
-def _as_reply(error: ProtocolError | EncodeError) -> ReplyError:
-    return ReplyError(getattr(error, "reply_code", None) or 541, str(error))
+def _as_reply(error: ProtocolError) -> ReplyError:
+    """RabbitMQ has one code for all that can't be read."""
+    return ReplyError(501, str(error))
+
+
+def _caused(error: ReplyError, method_id: int) -> ReplyError:
+    error.cause = (method_id >> 16, method_id & 0xFFFF)
+    return error
