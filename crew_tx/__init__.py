@@ -24,12 +24,13 @@ from crew_tx.errors import (
     RejectedError,
     RemoteError,
     ReplyLostError,
+    TaskCancelledError,
     TaskTimeoutError,
     UnknownTaskError,
     UnroutableError,
 )
 from crew_tx.errors import TaskTimeoutError as TimeoutError
-from crew_tx.message import Reply
+from crew_tx.message import Event, Reply
 
 __all__ = [
     "BrokerBlockedError",
@@ -39,6 +40,7 @@ __all__ = [
     "CrewError",
     "DecodeError",
     "EncodeError",
+    "Event",
     "ExpirationError",
     "MessageTooLargeError",
     "NoWorkersError",
@@ -49,6 +51,7 @@ __all__ = [
     "RemoteError",
     "Reply",
     "ReplyLostError",
+    "TaskCancelledError",
     "TaskTimeoutError",
     "TimeoutError",
     "UnknownTaskError",

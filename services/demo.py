@@ -1,5 +1,5 @@
 """
-The tasks of crew's article: two that answer, and two that keep a thread busy.
+The tasks of crew's article: those that answer, those that keep a thread busy, and one that publishes.
 
 Either of these runs them, the first one beside other modules of tasks::
 
@@ -33,6 +33,12 @@ def infinite_loop_task(req: object) -> None:
     """Hang. At the time limit the worker raises ``SystemExit`` in here."""
     while True:
         pass
+
+
+@Task("publish")
+def publish(req: object) -> None:
+    """Tell all who are subscribed to the channel ``test``."""
+    context.pubsub.publish("test", {"I": "was here"})
 
 
 @Task("sleep")

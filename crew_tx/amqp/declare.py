@@ -128,13 +128,7 @@ class Declarer:
         try:
             await declare(await self._scratch(), False)
         except Closed as error:
-            refused = translated(error, f"declaring the {what}")
-            if isinstance(refused, NotFoundError):
-                # It is there, on a node of a cluster that is down: that passes.
-                raise AMQPError(
-                    str(refused), reply_code=refused.reply_code, reply_text=refused.reply_text
-                ) from None
-            raise refused from None
+            raise _missing_error(translated(error, f"declaring the {what}")) from None
         return True
 
 
@@ -157,6 +151,20 @@ def _queue(queue: Queue) -> _Declare:
         passive=passive,
         arguments=queue.arguments,
     )
+
+
+def _missing_error(error: Exception) -> Exception:
+    """Of what is not there and can't be made."""
+    if isinstance(error, AccessRefusedError):
+        return AccessRefusedError(
+            f"{error}; it is missing, and a user who may make it has to run 'crew init'",
+            reply_code=error.reply_code,
+            reply_text=error.reply_text,
+        )
+    if isinstance(error, NotFoundError):
+        # It is there, on a node of a cluster that is down: that passes.
+        return AMQPError(str(error), reply_code=error.reply_code, reply_text=error.reply_text)
+    return error
 
 
 def _queue_error(queue: Queue, error: Exception) -> Exception:

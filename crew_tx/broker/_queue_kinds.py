@@ -82,6 +82,12 @@ class QuorumQueue(Queue):
         for entry in entries:
             super().requeue([entry], now, asked)
 
+    def _requeued(self, now: float) -> None:
+        # What can be delivered is not too much, here.
+        self.drop_expired(now)
+        self.dispatch(now)
+        super()._requeued(now)
+
     def _goes_last(self, asked: bool) -> bool:
         return asked and self.arguments.delivery_limit is None
 

@@ -149,6 +149,10 @@ class Queue:
                 self._bytes += entry.size
             else:
                 self._drop(entry, "delivery_limit", now)
+        self._requeued(now)
+
+    def _requeued(self, now: float) -> None:
+        """There is more in it than before: drop, and deliver."""
         self._drop_surplus(now)
         self.drop_expired(now)
         self.dispatch(now)

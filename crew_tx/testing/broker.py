@@ -168,6 +168,7 @@ class HarnessBroker:
         held = self._queue(queue)
         entries = held.take_all()
         for entry in entries:
+            held.forget(entry)
             held.dead_letter(entry, "expired", self._reactor.seconds())
         self._factory.changed()
         return len(entries)
@@ -215,7 +216,11 @@ class HarnessBroker:
             if not queue.durable:
                 host.delete_queue(queue.name, queue.owner)
             elif queue.kind == "classic":
-                kept = [entry for entry in queue.take_all() if entry.message.persistent]
+                waiting = queue.take_all()
+                for entry in waiting:
+                    if not entry.message.persistent:
+                        queue.forget(entry)
+                kept = [entry for entry in waiting if entry.message.persistent]
                 queue.requeue(kept, now, asked=False)
         for exchange in list(host.exchanges.values()):
             if not exchange.durable and exchange.name and not exchange.name.startswith("amq."):

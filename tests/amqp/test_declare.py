@@ -93,6 +93,8 @@ class DeclarerTests(PeerTestCase):
         self.peer.answers["exchange.declare"] = refuse
         error = self.fails(self.declarer.exchanges([EXCHANGE]), AccessRefusedError)
         self.assertIn("declaring the exchange crew.tasks", str(error))
+        self.assertIn("has to run 'crew init'", str(error))
+        self.assertEqual((403, "ACCESS_REFUSED"), (error.reply_code, error.reply_text))
 
     # -- queues ----------------------------------------------------------------------
 

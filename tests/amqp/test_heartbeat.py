@@ -55,7 +55,7 @@ class HeartbeatsTests(SynchronousTestCase):
         self.assertEqual(self.log, [("sent", 5), ("sent", 10), ("sent", 15), ("sent", 20)])
 
     def test_a_moment_that_is_rounded_comes(self) -> None:
-        """64.1 less 44.1 is not quite 20: the peer is dead all the same, and not looked at again and again."""
+        """64.1 less 44.1 is not quite 20: the peer is dead all the same, and not looked at for ever."""
         self.clock.rightNow = 44.1
         self.heartbeats.set_interval(10)
         self.clock.rightNow = 64.1

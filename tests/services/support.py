@@ -8,12 +8,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface import implementer
 
 from crew_tx import worker
 from crew_tx.codec import Codec
 from crew_tx.message import Call, Headers
 from crew_tx.tasks.context import AttemptContext, Settings
 from crew_tx.tasks.execution import perform
+from crew_tx.tasks.interfaces import IPublisher
 from crew_tx.tasks.registry import Registry, collect
 
 SERVICES = Path(__file__).resolve().parents[2] / "services"
@@ -31,8 +33,23 @@ class Answered(NamedTuple):
     headers: Headers
 
 
+@implementer(IPublisher)
+class _Publisher:
+    """Keeps what is published."""
+
+    def __init__(self, published: list[tuple[str, Any]]) -> None:
+        self._published = published
+
+    def publish(self, channel: str, data: Any) -> None:
+        self._published.append((channel, data))
+
+
 class ServiceTestCase(SynchronousTestCase):
-    """A test of one module of tasks."""
+    """
+    A test of one module of tasks.
+
+    :ivar published: channel and data of each event.
+    """
 
     def load(self, name: str) -> ModuleType:
         """Load a module by its file; ``run()`` in it sets our ``settings``, and returns."""
@@ -40,6 +57,7 @@ class ServiceTestCase(SynchronousTestCase):
         if not path.exists():
             raise SkipTest("the tests do not run from the repository")
         self.settings: dict[str, Any] = {"uuid": "worker-1"}
+        self.published: list[tuple[str, Any]] = []
         self.patch(worker, "run", self.settings.update)
         spec = spec_from_file_location(f"crew_service_{name}", path)
         assert spec is not None and spec.loader is not None
@@ -62,7 +80,7 @@ class ServiceTestCase(SynchronousTestCase):
         assert definition is not None, f"{task_id} is none of {self.registry.task_ids}"
         body, content_type, content_encoding = codec.encode(request)
         call = Call(task_id, "call-1", body, content_type, content_encoding, headers=headers or {})
-        entered = AttemptContext(call, self.shared, 10.0, lambda: 4.0)
+        entered = AttemptContext(call, self.shared, 10.0, lambda: 4.0, _Publisher(self.published))
         entered.cancelled = cancelled
         answer = perform(definition, call, codec, entered, "worker-1", lambda: 4.0)
         value = codec.decode(answer.body, answer.content_type, answer.content_encoding)

@@ -20,7 +20,7 @@ class DemoTests(ServiceTestCase):
 
     def test_it_has_the_tasks_of_the_article(self) -> None:
         """Under the ids that it has there."""
-        self.assertEqual(["test", "stat", "dead", "sleep"], self.registry.task_ids)
+        self.assertEqual(["test", "stat", "dead", "publish", "sleep"], self.registry.task_ids)
 
     def test_the_worker_counts_from_0(self) -> None:
         """The setting that run() is given."""
@@ -35,6 +35,11 @@ class DemoTests(ServiceTestCase):
         self.perform("test")
         self.perform("test")
         self.assertEqual('I\'m worker "worker-1". And I serve 3 tasks', self.perform("stat").value)
+
+    def test_publish_tells_the_subscribers(self) -> None:
+        """What the article's does."""
+        self.perform("publish")
+        self.assertEqual([("test", {"I": "was here"})], self.published)
 
     def test_sleep_blocks_for_as_long_as_it_is_told(self) -> None:
         """In the thread that it is called in."""

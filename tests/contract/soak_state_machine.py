@@ -1,0 +1,25 @@
+"""The long form of ``test_state_machine``: other steps each time."""
+
+from __future__ import annotations
+
+from hypothesis import seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.contract.machine import BrokerMachine
+from tests.contract.test_state_machine import SETTINGS, skip_without_rabbitmq
+from tests.soak import say, seeds
+
+LONG = settings(SETTINGS, derandomize=False, max_examples=20, stateful_step_count=60)
+
+
+class StateMachineSoak(SynchronousTestCase):
+    """As long as the time lasts."""
+
+    def test_both_look_the_same_after_each_step(self) -> None:
+        skip_without_rabbitmq()
+        before = BrokerMachine.steps
+        for number in seeds("state machine"):
+            run_state_machine_as_test(seed(number)(BrokerMachine), settings=LONG)
+        say(f"state machine: {BrokerMachine.steps - before} steps")
+        self.assertGreater(BrokerMachine.steps, before)
