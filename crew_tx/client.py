@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -31,9 +32,9 @@ from crew_tx.pubsub import BUFFER, EventPublisher, Missed, Overflow, Subscriptio
 from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
 from crew_tx.rpc.gathering import Gatherings
 from crew_tx.rpc.options import DEFAULT_EXPIRATION, GivenOptions, checked_call_id
-from crew_tx.rpc.outgoing import Outgoing, Probe, Sent
+from crew_tx.rpc.outgoing import Cancel, Outgoing, Probe, Sent
 from crew_tx.rpc.parallel import Parallel
-from crew_tx.rpc.pending import PendingCalls
+from crew_tx.rpc.pending import PendingCall, PendingCalls
 from crew_tx.rpc.plan import CallPlan, CallPlans
 from crew_tx.rpc.replies import ReplyReader
 from crew_tx.rpc.reply_queue import ReplyQueue
@@ -98,7 +99,7 @@ class Client(Service):
         self.client_id = f"{self._name}-{self._unique}"
         self._codec = Codec(serializer, allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
-        self._pending = PendingCalls(reactor, self._publisher.withdraw)
+        self._pending = PendingCalls(reactor, self._publisher.withdraw, self._tell_workers)
         self._replies = ReplyReader(
             self._pending, self._codec, self._in_thread, lambda answer: self._gatherings.answered(answer)
         )
@@ -248,7 +249,8 @@ class Client(Service):
             worker of the task is connected now.
         :returns: a Deferred of the value; with ``callback`` the call's id. The
             Deferred errbacks with one of :mod:`crew_tx.errors`; cancelling it
-            ends the call with ``CancelledError``.
+            ends the call with ``CancelledError``, and the task's workers are
+            told: one that runs it interrupts it, and none begins it.
         """
         options = (priority, expiration, timeout, persistent, serializer, compress, require_worker)
         if callback is None:
@@ -476,6 +478,11 @@ class Client(Service):
             self._publisher.publish(Probe(message, self._publisher) if probing else message)
         except CrewError as error:
             message.failed(error)
+
+    def _tell_workers(self, call: PendingCall) -> None:
+        """Nobody waits for it any more. If nobody can be told, it runs for nothing."""
+        with suppress(CrewError):
+            self._publisher.publish(Cancel(call, self.client_id, self._publisher))
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)

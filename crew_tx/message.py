@@ -26,6 +26,7 @@ CALL = "crew.call"
 RESULT = "crew.result"
 ERROR = "crew.error"
 PROBE = "probe"
+CANCEL = "cancel"
 EVENT = "crew.event"
 COMMAND = "crew.command"
 
@@ -303,6 +304,29 @@ def delivery_count(properties: Properties) -> int:
 def probe_properties(call_id: str) -> Properties:
     """Properties of a question whether any worker of a task is there."""
     return {"type": PROBE, "message_id": call_id, "delivery_mode": _TRANSIENT, "app_id": APP_ID}
+
+
+def cancel_properties(message_id: str, call_id: str, reply_to: str) -> Properties:
+    """Properties of what tells a task's workers that nobody waits for a call any more."""
+    return {
+        "type": CANCEL,
+        "message_id": message_id,
+        "correlation_id": call_id,
+        "reply_to": reply_to,
+        "delivery_mode": _TRANSIENT,
+        "app_id": APP_ID,
+    }
+
+
+def cancel_from(properties: Properties) -> tuple[str, str]:
+    """
+    Read a cancel.
+
+    :returns: the call's id, and the client id that its answer would go to.
+    :raises DecodeError: if one is missing.
+    """
+    call_id = _text(properties.get("correlation_id"), "correlation-id")
+    return call_id, _text(properties.get("reply_to"), "reply-to")
 
 
 def event_properties(

@@ -39,13 +39,13 @@ from crew_tx.errors import (
     EncodeError,
     ThreadsStuckError,
 )
-from crew_tx.message import Answer, Call, Headers, call_from, check_headers
+from crew_tx.message import CANCEL, Answer, Call, Headers, call_from, cancel_from, check_headers
 from crew_tx.pubsub import EventPublisher, TaskPublisher
-from crew_tx.rpc.answered import AnsweredCalls
 from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
 from crew_tx.rpc.consumption import Consumption
 from crew_tx.rpc.control_queue import ControlQueue
 from crew_tx.rpc.prefetch import Prefetch
+from crew_tx.rpc.recent import RecentCalls
 from crew_tx.status import ActiveCall, WorkerStatus
 from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
 from crew_tx.tasks.context import Settings, context
@@ -132,7 +132,8 @@ class Worker(service.Service):
         self._unfinished = 0
         self._started = 0.0
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
-        self._answered_calls = AnsweredCalls(reactor)
+        self._answered_calls = RecentCalls(reactor)
+        self._cancelled_calls = RecentCalls(reactor)
         self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
         self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
@@ -170,7 +171,7 @@ class Worker(service.Service):
         )
 
     def _make_control(self, allowed: frozenset[Right], commands: Iterable[Command]) -> ControlQueue:
-        known = Commands(
+        self._commands = Commands(
             self.worker_id,
             self._codec,
             [*BuiltinCommands(self).all(), *commands],
@@ -178,9 +179,7 @@ class Worker(service.Service):
             self._answers.send_command_answer,
         )
         services = [*self._registry.queues(), self._name]
-        return ControlQueue(
-            self.worker_id, self._registry.task_ids, services, known.received, self._queue_gone
-        )
+        return ControlQueue(self.worker_id, self._registry.task_ids, services, self._told, self._queue_gone)
 
     def _make_consumption(self) -> Consumption:
         return Consumption(
@@ -347,6 +346,9 @@ class Worker(service.Service):
             self.log.warn("a message is no call: {error}", error=str(error))
             taken.reject()
             return
+        if self._cancelled_calls and self._cancelled_calls.has(call.call_id, call.reply_to):
+            taken.ack()
+            return
         if (call.redelivered or call.attempt > 1) and self._is_known(call, taken):
             return
         self._runner.take(call, taken)
@@ -368,6 +370,32 @@ class Worker(service.Service):
         else:
             taken.ack()
         return True
+
+    def _told(self, delivery: Delivery) -> None:
+        """
+        Something came to the control queue.
+
+        A probe is answered by having come at all.
+        """
+        if delivery.properties.get("type") != CANCEL:
+            self._commands.received(delivery)
+            return
+        try:
+            self._abandoned(*cancel_from(delivery.properties))
+        except DecodeError as error:
+            self.log.warn("a message is no cancel: {error}", error=str(error))
+
+    def _abandoned(self, call_id: str, reply_to: str) -> None:
+        """Its caller waits for a call no more: end it here, or when it comes."""
+        attempt = self._runner.find(call_id)
+        if attempt is None:
+            self._cancelled_calls.add(call_id, reply_to)
+        elif attempt.call.reply_to == reply_to:
+            self._runner.drop(attempt)
+            taken: Any = attempt.delivery
+            taken.ack()
+            attempt.move(SETTLED)
+            self._answered_calls.add(call_id, reply_to)
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         taken: Any = attempt.delivery

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from crew_tx.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from crew_tx.message import probe_properties
+from crew_tx.message import cancel_properties, probe_properties
 from crew_tx.rpc.pending import PendingCall
 from crew_tx.topology import TASKS, WORKERS
 
@@ -75,6 +76,27 @@ class Sent(Publication):
 
 #: What a client has to say.
 Outgoing = PendingCall | Sent
+
+
+class Cancel(Publication):
+    """
+    Tells the workers of a task that nobody waits for a call any more.
+
+    Those that have it interrupt it; all remember its id, since it may be in the queue yet.
+    """
+
+    __slots__ = ("_publisher",)
+
+    def __init__(self, call: PendingCall, reply_to: str, publisher: Publisher) -> None:
+        message_id = f"cancel.{uuid4().hex}"
+        properties = encode_properties(cancel_properties(message_id, call.message_id, reply_to))
+        super().__init__(WORKERS, call.routing_key, properties, b"", message_id, mandatory=False)
+        self._publisher = publisher
+
+    def lost(self) -> None:
+        """Say it again, by the next connection; where the line is full, the call runs for nothing."""
+        with suppress(CrewError):
+            self._publisher.publish(self)
 
 
 class Probe(Publication):

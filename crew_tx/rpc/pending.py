@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.publisher import Publication
 from crew_tx.errors import (
+    BrokerBlockedError,
     ConnectionLostError,
     CrewError,
     DuplicateCallIdError,
@@ -99,6 +100,9 @@ class PendingCall(Publication):
         if isinstance(error, PublishTimeoutError) and error.maybe_sent:
             # Its confirm or its answer may come yet, and its deadline ends it otherwise.
             return
+        if isinstance(error, BrokerBlockedError) and error.maybe_sent:
+            self._calls.give_up(self, error)
+            return
         if isinstance(error, ConnectionLostError) and self.attempt > 1:
             # It may be in its queue from the time before: it waits for a connection until its deadline.
             self.lost()
@@ -121,12 +125,20 @@ class PendingCalls:
 
     :param clock: an ``IReactorTime``.
     :param withdraw: called with a call that ended before it was written, perhaps.
+    :param abandoned: called with a call that nobody waits for any more, and that
+        workers may have, or get.
     """
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, withdraw: Callable[[PendingCall], object]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        withdraw: Callable[[PendingCall], object],
+        abandoned: Callable[[PendingCall], object] = lambda call: None,
+    ) -> None:
         self._withdraw = withdraw
+        self._abandoned = abandoned
         self._clock = clock
         self._calls: dict[str, PendingCall] = {}
         self._again: dict[PendingCall, None] = {}
@@ -189,6 +201,12 @@ class PendingCalls:
         deferred.errback(error)
         return True
 
+    def give_up(self, call: PendingCall, error: CrewError) -> None:
+        """Fail a call that workers may get all the same."""
+        if self._calls.get(call.message_id) is call:
+            self._abandon(call)
+            self.fail(call.message_id, error)
+
     def fail_confirmed(self, error: CrewError) -> None:
         """The reply queue is gone: fail every call whose answer would have come to it."""
         for call in [call for call in self._calls.values() if call.is_confirmed]:
@@ -223,6 +241,11 @@ class PendingCalls:
         if self._end(call.message_id) is not None:
             call.deferred = None
             self._withdraw(call)
+            self._abandon(call)
+
+    def _abandon(self, call: PendingCall) -> None:
+        if call.sent or call.attempt > 1:
+            self._abandoned(call)
 
     def stop(self, error: CrewError) -> None:
         """Fail every pending call, and every one to come."""
@@ -255,6 +278,7 @@ class PendingCalls:
         if call in self._again:
             self.fail(call_id, _lost(call))
             return
+        self._abandon(call)
         self.fail(
             call_id,
             ExpirationError(

@@ -205,18 +205,22 @@ class TaskRunner:
         attempt = self.find(call_id)
         if attempt is None:
             return False
+        self.drop(attempt)
+        text = f"the call to {attempt.call.task_id!r} was cancelled on its worker"
+        answer = self._own_answer(attempt, "cancelled", "crew_tx.errors.TaskCancelledError", text)
+        self._answered(attempt, answer)
+        return True
+
+    def drop(self, attempt: Attempt) -> None:
+        """End a call that is held or runs; it is not answered."""
         self._limits.clear(attempt)
         execution = self._running.pop(attempt, None)
         if execution is None:
             self._backlog.remove(attempt)
         attempt.move(states.CANCELLED)
-        text = f"the call to {attempt.call.task_id!r} was cancelled on its worker"
-        answer = self._own_answer(attempt, "cancelled", "crew_tx.errors.TaskCancelledError", text)
-        self._answered(attempt, answer)
         if execution is not None:
             self._interrupt(execution)
         self._tell_ended()
-        return True
 
     def find(self, call_id: str) -> Attempt | None:
         """The attempt at a call that is held or runs here; None if there is none."""

@@ -1,9 +1,10 @@
 """
-Which calls a worker has answered lately: those that come again are not run again.
+Which calls a worker has answered lately, and which were cancelled: when they come, they are not run.
 
 A connection that is lost between an answer and its ack brings the call back,
-and so does a caller that never saw the broker's confirm. Here the answer is on
-its way, or has arrived; so the call is acknowledged, and that is all.
+and so does a caller that never saw the broker's confirm; the answer is on its
+way then, or has arrived. A call that its caller has cancelled may be in the
+queue yet. All of these are acknowledged, and that is all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MOST = 10_000
 SECONDS = 600.0
 
 
-class AnsweredCalls:
+class RecentCalls:
     """
     A bounded memory of call ids.
 
@@ -27,13 +28,20 @@ class AnsweredCalls:
         self._seconds = clock.seconds
         self._calls: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._calls)
+
     def add(self, call_id: str, reply_to: str | None) -> None:
-        """A call was answered."""
+        """
+        Remember a call.
+
+        :param reply_to: where its answer goes: ids are callers' own.
+        """
         self._calls[call_id] = (reply_to, self._seconds())
         if len(self._calls) > MOST:
             self._calls.popitem(last=False)
 
     def has(self, call_id: str, reply_to: str | None) -> bool:
-        """Whether a call was answered, to the same address, and not too long ago."""
-        answered_to, when = self._calls.get(call_id, (None, float("-inf")))
-        return answered_to == reply_to and self._seconds() - when <= SECONDS
+        """Whether a call is remembered, of the same caller, and from not too long ago."""
+        found = self._calls.get(call_id)
+        return found is not None and found[0] == reply_to and self._seconds() - found[1] <= SECONDS
