@@ -66,6 +66,9 @@ class Gathering(Publication):
     def failed(self, error: CrewError) -> None:
         self._owner.fail(self, error)
 
+    def refused(self, error: CrewError) -> None:
+        self.failed(error)
+
     def lost(self) -> None:
         self.failed(ConnectionLostError("the connection to the broker was lost meanwhile", maybe_sent=True))
 

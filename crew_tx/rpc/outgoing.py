@@ -73,6 +73,9 @@ class Sent(Publication):
             ConnectionLostError("the connection to the broker was lost before it confirmed", maybe_sent=True)
         )
 
+    def refused(self, error: CrewError) -> None:
+        self.failed(error)
+
 
 #: What a client has to say.
 Outgoing = PendingCall | Sent
@@ -139,6 +142,9 @@ class Probe(Publication):
             # RabbitMQ 4.3 says so while it takes the queue of a worker away that has just left.
             error = NoWorkersError(self.routing_key)
         self._call.failed(error)
+
+    def refused(self, error: CrewError) -> None:
+        self.failed(error)
 
     def lost(self) -> None:
         """Ask again, by the next connection: nothing of the call was sent."""

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.publisher import Publication
 from crew_tx.errors import (
+    AccessRefusedError,
     BrokerBlockedError,
     ConnectionLostError,
     CrewError,
@@ -39,6 +40,8 @@ from crew_tx.topology import TASKS
 
 #: Seconds past ``expiration`` and ``timeout`` for an answer to travel.
 GRACE = 2.0
+#: Times that the broker may end a channel while a call is out, before that is put down to the call.
+_MOST_REFUSALS = 2
 
 
 class PendingCall(Publication):
@@ -52,6 +55,7 @@ class PendingCall(Publication):
         when it has to be sent again.
     :ivar made: when.
     :ivar attempt: 1, and more where it was sent again.
+    :ivar refusals: how often the broker ended the channel for it, or for another that was out with it.
     :ivar is_confirmed: whether the broker has it.
     """
 
@@ -64,6 +68,7 @@ class PendingCall(Publication):
         "is_confirmed",
         "made",
         "plan",
+        "refusals",
         "wants_reply",
     )
 
@@ -76,6 +81,7 @@ class PendingCall(Publication):
         self.wants_reply = wants_reply
         self.made = 0.0
         self.attempt = 1
+        self.refusals = 0
         self.is_confirmed = False
         self.plan: Any = None
         self.encoded: Any = None
@@ -112,6 +118,14 @@ class PendingCall(Publication):
     def lost(self) -> None:
         if self.deferred is not None:
             self._calls.send_again(self)
+
+    def refused(self, error: CrewError) -> None:
+        self.refusals += 1
+        if isinstance(error, AccessRefusedError) or self.refusals == _MOST_REFUSALS:
+            # By rights, which are the same for all calls; or it is this one that the broker doesn't take.
+            self._fail(error)
+        else:
+            self.lost()
 
     def _fail(self, error: CrewError) -> None:
         # Once it has ended, its id may be another call's.
