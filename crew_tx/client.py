@@ -454,7 +454,7 @@ class Client(Service):
         options = plan.options
         if self._codec.is_large(data):
             self._in_thread(self._codec.encode, data, options.serializer, options.compress).addCallbacks(
-                lambda encoded: self._publish(message, encoded, plan),
+                lambda encoded: self._publish(message, encoded, plan.addressed(self.client_id)),
                 lambda failure: message.failed(failure.value),
             )
             return
@@ -482,7 +482,9 @@ class Client(Service):
     def _tell_workers(self, call: PendingCall) -> None:
         """Nobody waits for it any more. If nobody can be told, it runs for nothing."""
         with suppress(CrewError):
-            self._publisher.publish(Cancel(call, self.client_id, self._publisher))
+            self._publisher.publish(
+                Cancel(call.routing_key, call.message_id, self.client_id, self._publisher)
+            )
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -509,8 +511,11 @@ class Client(Service):
 
     def _renew_id(self) -> str:
         """Another id, since the reply queue of this one is gone."""
-        self.client_id = f"{self._name}-{uuid4().hex}"
+        before, self.client_id = self.client_id, f"{self._name}-{uuid4().hex}"
         self._plans = CallPlans(self.client_id)
+        for call in self._pending:
+            # Those in the publisher's line, too; both ids have one length, and so have the properties.
+            call.properties = call.properties.replace(before.encode(), self.client_id.encode())
         self._gatherings.client_id = self.client_id
         return self.client_id
 

@@ -360,8 +360,8 @@ class Worker(service.Service):
         if self._answered_calls.has(call.call_id, call.reply_to):
             taken.ack()
             return True
-        attempt = self._runner.find(call.call_id)
-        if attempt is None or attempt.call.reply_to != call.reply_to:
+        attempt = self._runner.find(call.call_id, call.reply_to)
+        if attempt is None:
             return False
         earlier: Any = attempt.delivery
         if earlier.is_dead:
@@ -387,15 +387,15 @@ class Worker(service.Service):
 
     def _abandoned(self, call_id: str, reply_to: str) -> None:
         """Its caller waits for a call no more: end it here, or when it comes."""
-        attempt = self._runner.find(call_id)
+        attempt = self._runner.find(call_id, reply_to)
         if attempt is None:
             self._cancelled_calls.add(call_id, reply_to)
-        elif attempt.call.reply_to == reply_to:
-            self._runner.drop(attempt)
-            taken: Any = attempt.delivery
-            taken.ack()
-            attempt.move(SETTLED)
-            self._answered_calls.add(call_id, reply_to)
+            return
+        self._runner.drop(attempt)
+        taken: Any = attempt.delivery
+        taken.ack()
+        attempt.move(SETTLED)
+        self._answered_calls.add(call_id, reply_to)
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         taken: Any = attempt.delivery

@@ -223,11 +223,16 @@ class Publisher:
             self._watch()
 
     def publish_first(self, publications: list[Publication]) -> None:
-        """Write these before all that waits; they were in the line before, so it has room for them."""
+        """
+        Write these before all that waits.
+
+        They were in the line before, so it has room for them. The broker may have
+        them from then: they count as sent.
+        """
         now = self._clock.seconds()
         for publication in reversed(publications):
             publication.since = now
-            publication.late = publication.sent = False
+            publication.late = False
             publication.waits = True
             self._waiting.appendleft(publication)
             self._waiting_bytes += publication.size

@@ -90,10 +90,10 @@ class Cancel(Publication):
 
     __slots__ = ("_publisher",)
 
-    def __init__(self, call: PendingCall, reply_to: str, publisher: Publisher) -> None:
+    def __init__(self, task_id: str, call_id: str, reply_to: str, publisher: Publisher) -> None:
         message_id = f"cancel.{uuid4().hex}"
-        properties = encode_properties(cancel_properties(message_id, call.message_id, reply_to))
-        super().__init__(WORKERS, call.routing_key, properties, b"", message_id, mandatory=False)
+        properties = encode_properties(cancel_properties(message_id, call_id, reply_to))
+        super().__init__(WORKERS, task_id, properties, b"", message_id, mandatory=False)
         self._publisher = publisher
 
     def lost(self) -> None:
@@ -136,6 +136,8 @@ class Probe(Publication):
         if isinstance(error, BrokerBlockedError):
             # However far the probe came, nothing of the call was written.
             error = BrokerBlockedError(error.reason, maybe_sent=False)
+        elif isinstance(error, ConnectionLostError):
+            error = ConnectionLostError(str(error), maybe_sent=False)
         elif isinstance(error, PublishTimeoutError):
             error = PublishTimeoutError("the broker did not confirm the probe for a worker", maybe_sent=False)
         elif isinstance(error, PublishNackedError):

@@ -248,7 +248,8 @@ class PendingCalls:
         for call, left in calls:
             if left <= 0:
                 self.fail(call.message_id, _lost(call))
-        return [(call, left) for call, left in calls if left > 0]
+        # What failed may have ended others.
+        return [(call, left) for call, left in calls if left > 0 and call.deferred is not None]
 
     def cancelled(self, call: PendingCall) -> None:
         """Its caller cancelled it: the Deferred fails by itself."""

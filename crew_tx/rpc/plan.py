@@ -60,8 +60,8 @@ class CallPlan:
         return encode_message_properties(call_properties(call._replace(attempt=attempt, expiration=left)))
 
     def addressed(self, reply_to: str) -> CallPlan:
-        """The same for a client that has another id now."""
-        return self if self._reply_to == reply_to else CallPlan(self.task_id, self.options, reply_to)
+        """The same for a client that has another id now; what is one way has none."""
+        return self if self._reply_to in (reply_to, None) else CallPlan(self.task_id, self.options, reply_to)
 
     def _call(self, encoded: Encoded, call_id: str, timestamp: int) -> Call:
         options = self.options

@@ -26,7 +26,7 @@ class RecentCalls:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._seconds = clock.seconds
-        self._calls: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
+        self._calls: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -37,11 +37,11 @@ class RecentCalls:
 
         :param reply_to: where its answer goes: ids are callers' own.
         """
-        self._calls[call_id] = (reply_to, self._seconds())
+        self._calls[call_id, reply_to] = self._seconds()
         if len(self._calls) > MOST:
             self._calls.popitem(last=False)
 
     def has(self, call_id: str, reply_to: str | None) -> bool:
         """Whether a call is remembered, of the same caller, and from not too long ago."""
-        found = self._calls.get(call_id)
-        return found is not None and found[0] == reply_to and self._seconds() - found[1] <= SECONDS
+        when = self._calls.get((call_id, reply_to))
+        return when is not None and self._seconds() - when <= SECONDS

@@ -8,7 +8,7 @@ comes out once through ``answered``, or is handed back unstarted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -202,7 +202,7 @@ class TaskRunner:
 
         :returns: whether it was here.
         """
-        attempt = self.find(call_id)
+        attempt = next(self._attempts(call_id), None)
         if attempt is None:
             return False
         self.drop(attempt)
@@ -222,10 +222,14 @@ class TaskRunner:
             self._interrupt(execution)
         self._tell_ended()
 
-    def find(self, call_id: str) -> Attempt | None:
-        """The attempt at a call that is held or runs here; None if there is none."""
+    def find(self, call_id: str, reply_to: str | None) -> Attempt | None:
+        """The attempt at a caller's call that is held or runs here; None if there is none."""
+        return next((each for each in self._attempts(call_id) if each.call.reply_to == reply_to), None)
+
+    def _attempts(self, call_id: str) -> Iterator[Attempt]:
+        """Ids are callers' own: there may be several of one."""
         attempts = (*self._running, *self._backlog)
-        return next((attempt for attempt in attempts if attempt.call.call_id == call_id), None)
+        return (attempt for attempt in attempts if attempt.call.call_id == call_id)
 
     def when_ended(self) -> Deferred[None]:
         """A Deferred that fires when nothing runs that isn't answered."""

@@ -186,6 +186,26 @@ class DeclarerTests(PeerTestCase):
         self.peer.refuse("queue.bind", 405, "RESOURCE_LOCKED")
         self.fails(self.declarer.topology(), ResourceLockedError)
 
+    # -- what is there -----------------------------------------------------------------
+
+    def test_it_knows_what_queues_there_are(self) -> None:
+        """It asks, and makes none; what follows has a channel."""
+        self.known.add(("queue", "mine"))
+        has = [self.done(self.declarer.has_queue(name)) for name in ("mine", "other", "mine")]
+        self.assertEqual(has, [True, False, True])
+        self.assertEqual(self.declared(), [("mine", True), ("other", True), ("mine", True)])
+
+    def test_a_broker_that_does_not_say_is_no_answer(self) -> None:
+        """It is asked again later, by another connection."""
+        for code, text, kind in (
+            (403, "ACCESS_REFUSED", AccessRefusedError),
+            (405, "RESOURCE_LOCKED", ResourceLockedError),
+            (504, "CHANNEL_ERROR", AMQPError),
+        ):
+            self.peer.refuse("queue.declare", code, text)
+            error = self.fails(self.declarer.has_queue("mine"), kind)
+            self.assertIn("looking for the queue mine", str(error))
+
     # -- its channel -----------------------------------------------------------------
 
     def test_its_channel_is_ended(self) -> None:
@@ -219,6 +239,7 @@ class DeclarerTests(PeerTestCase):
             ("exchange.declare", lambda declarer: declarer.topology(), "looking for the exchange crew.dead"),
             ("queue.declare", lambda declarer: declarer.queue(QUEUE), "declaring the queue"),
             ("queue.declare", lambda declarer: declarer.existing_queue(QUEUE), "looking for the queue"),
+            ("queue.declare", lambda declarer: declarer.has_queue("q"), "looking for the queue q"),
             ("queue.bind", lambda declarer: declarer.bind(bindings), "binding q to x"),
             ("channel.close", _declare_and_close, "closing a channel"),
         ]

@@ -481,6 +481,76 @@ class LossTests(PublisherTestCase):
         self.assertEqual(self.publisher.waiting, 1)
 
 
+class FirstTests(PublisherTestCase):
+    """What a connection has lost goes before all that waits for the next one."""
+
+    limits = {"publish_timeout": 10.0, "max_waiting": 1}  # noqa: RUF012
+
+    def lost(self, *names: str) -> list[Publication]:
+        """Messages that were written, and not confirmed before the connection ended."""
+        lost: list[Publication] = [Told(self.log, name) for name in names]
+        for publication in lost:
+            self.publisher.publish(publication)
+        self.peer.lose()
+        self.told()
+        return lost
+
+    def test_they_keep_their_order(self) -> None:
+        """Though the line is full, and before there is a channel; they are told as all are."""
+        lost = self.lost("a", "b")
+        self.publish("waiting")
+        self.publisher.publish_first(lost)
+        self.assertEqual((self.publisher.waiting, [each.waits for each in lost]), (3, [True, True]))
+        self.assertRaises(OutboxFullError, self.publish, "more")
+        self.attach()
+        self.assertEqual(self.sent(), ["a", "b", "waiting"])
+        self.assertEqual(self.told(), [(name, "written") for name in ("a", "b", "waiting")])
+        self.confirm(2, multiple=True)
+        self.assertEqual(self.told(), [("a", "confirmed"), ("b", "confirmed")])
+        self.assertEqual((self.publisher.unconfirmed, self.publisher.waiting), (1, 0))
+
+    def test_they_are_written_at_once_where_that_is_possible(self) -> None:
+        """On a channel that is there."""
+        lost = self.lost("a", "b")
+        self.attach()
+        self.publisher.publish_first(lost)
+        self.assertEqual(self.sent(), ["a", "b"])
+
+    def test_their_time_counts_anew(self) -> None:
+        """They were sent once, and so may have arrived, whatever becomes of them now."""
+        lost = self.lost("a")
+        self.clock.advance(9)
+        self.publisher.publish_first(lost)
+        self.clock.pump([0.5] * 19)
+        self.assertEqual(self.told(), [])
+        self.clock.pump([0.5] * 2)
+        self.assertEqual(self.told(), [("a", "failed", ConnectionLostError, True)])
+
+    def test_an_alarm_may_keep_them(self) -> None:
+        """The same holds."""
+        lost = self.lost("a")
+        self.attach()
+        self.block()
+        self.publisher.publish_first(lost)
+        self.assertEqual(self.sent(), [])
+        self.clock.pump([0.5] * 22)
+        self.assertEqual(self.told(), [("a", "failed", BrokerBlockedError, True)])
+
+    def test_they_can_be_taken_back(self) -> None:
+        """Their bytes are no longer counted."""
+        lost = self.lost("a", "b")
+        self.publisher.publish_first(lost)
+        self.publisher.withdraw(lost[0])
+        self.attach()
+        self.assertEqual(self.sent(), ["b"])
+        self.assertEqual(self.publisher.waiting, 0)
+
+    def test_none_is_none(self) -> None:
+        """No delayed call is begun for it."""
+        self.publisher.publish_first([])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class TimeTests(PublisherTestCase):
     """Within ten seconds."""
 

@@ -137,6 +137,11 @@ class OutcomeBehaviour(Behaviour):
         while await talk.count(f"crew.tasks.{task_id}") < count:
             await talk.passes(0.02)
 
+    async def until_confirmed(self, talk: Conversation, client: Client) -> None:
+        """Wait until a client knows that the broker has all that it sent."""
+        while client.status().unconfirmed:
+            await talk.passes(0.02)
+
     async def raw_queue(self, talk: Conversation, **arguments: Any) -> str:
         """The id of a task whose queue has other arguments than a worker would give it."""
         task_id = self.task_id()
@@ -617,11 +622,50 @@ class Ends(OutcomeBehaviour):
         client, echo = await self.caller(), await self.answering(lambda req: req)
         task_id = await self.declared()
         waiting = client.call(task_id, persistent=False)
-        await self.until_ready(await self.talk(), task_id, 1)
+        talk = await self.talk()
+        await self.until_ready(talk, task_id, 1)
+        await self.until_confirmed(talk, client)
         client._connection.client.transport.abortConnection()  # type: ignore[union-attr]
         error = await errored(waiting, ConnectionLostError)
         self.assertTrue(error.maybe_sent)
         self.assertEqual(await client.call(echo, 1), 1)
+
+    async def test_a_call_outlives_its_connection(self) -> None:
+        """One that is persistent waits, and is answered by the next connection; its task runs once."""
+        task_id, running = await self.hanging()
+        client, talk = await self.caller(), await self.talk()
+        waiting = client.call(task_id)
+        while not running:
+            await talk.passes(0.02)
+        await self.until_confirmed(talk, client)
+        client._connection.client.transport.abortConnection()  # type: ignore[union-attr]
+        await talk.passes(0.1)
+        self.assertNoResult(waiting)
+        running[0].callback("done")
+        self.assertEqual((await waiting, len(running)), ("done", 1))
+
+    async def test_a_call_that_the_broker_may_not_have(self) -> None:
+        """It is sent again until the broker has it; a second answer would be dropped."""
+        client, echo = await self.caller(), await self.answering(lambda req: req)
+        calls = [client.call(echo, number, persistent=bool(number % 2)) for number in range(20)]
+        # Written perhaps, and not confirmed.
+        client._connection.client.transport.abortConnection()  # type: ignore[union-attr]
+        self.assertEqual(await gathered(calls), list(range(20)))
+
+    async def test_the_reply_queue_expires_while_the_client_is_away(self) -> None:
+        """The client has another then, under another id; what was confirmed is lost."""
+        client, talk = await self.caller(), await self.talk()
+        echo = await self.answering(lambda req: req)
+        task_id = await self.declared()
+        waiting = client.call(task_id)
+        await self.until_ready(talk, task_id, 1)
+        await self.until_confirmed(talk, client)
+        first = client.client_id
+        client._connection.client.transport.abortConnection()  # type: ignore[union-attr]
+        await talk.channel.queue_delete(queue=f"crew.reply.{first}")
+        await errored(waiting, ReplyLostError)
+        self.assertEqual(await client.call(echo, 1), 1)
+        self.assertNotEqual(client.client_id, first)
 
     async def test_the_reply_queue_is_deleted(self) -> None:
         """What waits for it fails, and the client has one again."""
@@ -630,6 +674,7 @@ class Ends(OutcomeBehaviour):
         task_id = await self.declared()
         waiting = client.call(task_id)
         await self.until_ready(talk, task_id, 1)
+        await self.until_confirmed(talk, client)
         await talk.channel.queue_delete(queue=f"crew.reply.{client.client_id}")
         await errored(waiting, ReplyLostError)
         self.assertEqual(await client.call(echo, 1), 1)

@@ -160,11 +160,35 @@ class ProbeTests(SynchronousTestCase):
             self.assertNoResult(other)
             other.cancel()
 
-    def test_a_probe_that_is_lost_fails_the_call(self) -> None:
-        """It was not made, and the error says so."""
+    def test_a_probe_that_is_lost_is_asked_again(self) -> None:
+        """By the next connection, and the next; the call follows when it is confirmed at last."""
+        deferred = self.probed()
+        for _ in range(2):
+            self.channel.close()
+            self.assertNoResult(deferred)
+            self.channel = Channel()
+            self.publisher.attach(self.channel)
+            self.assertEqual(self.channel.take(), [("publish", "crew.workers", "sum", b"")])
+        self.channel.confirm()
+        self.assertEqual(self.channel.take(), [("publish", "crew.tasks", "sum", b"")])
+
+    def test_a_probe_that_is_lost_for_good_fails_the_call(self) -> None:
+        """After the time that the publisher has; nothing of the call was sent, and the error says so."""
         deferred = self.probed()
         self.channel.close()
+        self.clock.pump([0.5] * 100)
         self.assertFalse(self.failureResultOf(deferred, ConnectionLostError).value.maybe_sent)
+
+    def test_a_probe_that_is_lost_and_finds_no_room_fails_the_call(self) -> None:
+        """What waits for the next connection is bounded."""
+        deferred = self.probed()
+        self.channel.client.block("memory")
+        other = Sent("other", "m1")
+        assert other.deferred is not None
+        other.deferred.addErrback(lambda _: None)
+        self.publisher.publish(other)
+        self.channel.close()
+        self.failureResultOf(deferred, OutboxFullError)
 
     def test_a_call_that_finds_no_room_fails(self) -> None:
         """The line filled up while the probe was out."""

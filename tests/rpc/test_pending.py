@@ -19,10 +19,13 @@ from crew_tx.errors import (
     PublishNackedError,
     PublishTimeoutError,
     RemoteError,
+    ReplyLostError,
     UnroutableError,
 )
 from crew_tx.message import Answer, Reply
+from crew_tx.rpc.options import CallOptions
 from crew_tx.rpc.pending import GRACE, PendingCall, PendingCalls
+from crew_tx.rpc.plan import CallPlan
 
 _ANSWER = Answer("c1", b"", "application/cbor", worker="w", elapsed=0.5, headers={"colour": "red"})
 _RETURNED = Returned(312, "NO_ROUTE", "crew.tasks", "sum", {}, b"")
@@ -154,21 +157,14 @@ class FailedTests(PendingTestCase):
         self.calls.answer("c1", 12, _ANSWER)
         self.assertEqual(self.successResultOf(deferred), 12)
 
-    def test_a_lost_call_may_have_run(self) -> None:
-        """And the error says so."""
-        call, deferred = self.new()
-        call.lost()
-        error = self.failureResultOf(deferred, ConnectionLostError).value
-        self.assertTrue(error.maybe_sent)
-        self.assertIn("'sum'", str(error))
-
-    def test_what_was_written_can_be_failed_together(self) -> None:
-        """What still waits to be written is not concerned."""
-        written, deferred = self.new("written")
-        written.sent = True
+    def test_what_was_confirmed_can_be_failed_together(self) -> None:
+        """What waits to be written, or to be confirmed, is not concerned."""
+        confirmed, deferred = self.new("confirmed")
+        confirmed.confirmed()
         _, waiting = self.new("waiting")
-        self.calls.fail_written(ConnectionLostError("gone"))
-        self.failureResultOf(deferred, ConnectionLostError)
+        error = ReplyLostError("gone")
+        self.calls.fail_confirmed(error)
+        self.assertIs(self.failureResultOf(deferred).value, error)
         self.assertNoResult(waiting)
 
     def test_it_is_addressed_to_its_task(self) -> None:
@@ -178,6 +174,138 @@ class FailedTests(PendingTestCase):
             (call.exchange, call.routing_key, call.message_id, call.mandatory),
             ("crew.tasks", "sum", "c1", True),
         )
+
+
+class LostTests(PendingTestCase):
+    """The connection is lost, and another follows."""
+
+    def lose(self, *calls: PendingCall) -> None:
+        """The connection ends before these are confirmed."""
+        for call in calls:
+            call.sent = True
+            call.lost()
+
+    def taken(self) -> list[tuple[str, float]]:
+        """The ids of what is to be sent again, and the seconds that each may wait."""
+        return [(call.message_id, left) for call, left in self.calls.take_again()]
+
+    def sent_again(self, call: PendingCall) -> None:
+        """The next connection has it."""
+        self.assertEqual([each for each, _ in self.calls.take_again()], [call])
+        call.attempt += 1
+
+    def test_what_was_not_confirmed_is_sent_again(self) -> None:
+        """In its order, once, with the time that it has left."""
+        first, _ = self.new("first")
+        self.clock.advance(10)
+        second, deferred = self.new("second", expiration=90)
+        self.new("waiting")
+        self.lose(first, second)
+        self.clock.advance(5)
+        self.assertEqual(self.taken(), [("first", 45.0), ("second", 85.0)])
+        self.assertNoResult(deferred)
+        self.assertEqual(self.taken(), [])
+
+    def test_it_is_sent_again_and_again(self) -> None:
+        """Whatever is lost once more."""
+        call, deferred = self.new()
+        for attempt in range(1, 5):
+            self.assertEqual(call.attempt, attempt)
+            self.lose(call)
+            self.clock.advance(10)
+            self.sent_again(call)
+        self.calls.answer("c1", 12, _ANSWER)
+        self.assertEqual(self.successResultOf(deferred), 12)
+
+    def test_one_without_time_left_is_not_sent_again(self) -> None:
+        """It may have run, and the error says so."""
+        call, deferred = self.new(expiration=60.0)
+        self.lose(call)
+        self.clock.advance(60)
+        self.assertNoResult(deferred)
+        self.assertEqual(self.taken(), [])
+        error = self.failureResultOf(deferred, ConnectionLostError).value
+        self.assertTrue(error.maybe_sent)
+        self.assertIn("'sum'", str(error))
+
+    def test_one_that_fails_for_its_time_may_end_others(self) -> None:
+        """What ends just then is not sent."""
+        first, lost = self.new("first", expiration=10.0)
+        second, other = self.new("second")
+        lost.addErrback(lambda _: other.cancel())
+        self.lose(first, second)
+        self.clock.advance(20)
+        self.assertEqual(self.taken(), [])
+        self.failureResultOf(other, CancelledError)
+
+    def test_no_connection_until_its_deadline(self) -> None:
+        """Past that, nothing would be heard any more."""
+        call, deferred = self.new(expiration=60.0, timeout=30.0)
+        self.lose(call)
+        self.clock.advance(60 + 30 + GRACE - 0.01)
+        self.assertNoResult(deferred)
+        self.clock.advance(0.01)
+        self.assertTrue(self.failureResultOf(deferred, ConnectionLostError).value.maybe_sent)
+        self.assertEqual(self.taken(), [])
+
+    def test_one_that_is_sent_again_expires_as_others_do(self) -> None:
+        """Counted from when it was made."""
+        call, deferred = self.new(expiration=60.0, timeout=30.0)
+        self.lose(call)
+        self.clock.advance(50)
+        self.sent_again(call)
+        self.clock.advance(10 + 30 + GRACE)
+        self.assertEqual(self.failureResultOf(deferred, ExpirationError).value.reason, "unanswered")
+
+    def test_it_waits_again_where_there_is_no_connection_in_time(self) -> None:
+        """The line has a shorter time than the call: it waits for the one after."""
+        call, deferred = self.new()
+        self.lose(call)
+        self.sent_again(call)
+        call.failed(ConnectionLostError("no connection"))
+        self.assertNoResult(deferred)
+        self.sent_again(call)
+
+    def test_it_may_be_answered_meanwhile(self) -> None:
+        """The broker had it, and its answer waited in the reply queue."""
+        call, deferred = self.new()
+        self.lose(call)
+        self.calls.answer("c1", 12, _ANSWER)
+        self.assertEqual(self.successResultOf(deferred), 12)
+        self.assertEqual(self.taken(), [])
+
+    def test_it_may_be_cancelled_meanwhile(self) -> None:
+        """It is not sent again; nor is one that had ended before."""
+        call, deferred = self.new()
+        self.lose(call)
+        deferred.cancel()
+        self.lose(call)
+        self.assertEqual(self.taken(), [])
+        self.failureResultOf(deferred, CancelledError)
+
+    def test_what_was_confirmed_waits(self) -> None:
+        """It is in its queue, and its answer will be in the reply queue."""
+        _, deferred = self.confirmed(persistent=True)
+        self.calls.connection_lost(ConnectionLostError("gone", maybe_sent=True))
+        self.assertNoResult(deferred)
+        self.assertEqual(self.taken(), [])
+
+    def test_what_was_confirmed_and_is_not_persistent_fails(self) -> None:
+        """At once: a restart of the broker has lost it, and a cut looks the same."""
+        self.new("waiting")
+        _, deferred = self.confirmed(persistent=False)
+        error = ConnectionLostError("gone", maybe_sent=True)
+        self.calls.connection_lost(error)
+        self.assertIs(self.failureResultOf(deferred).value, error)
+        self.assertFalse(self.calls.answer("c1", 12, _ANSWER))
+        self.assertEqual(len(self.calls), 1)
+
+    def confirmed(self, persistent: bool) -> tuple[PendingCall, Deferred[Any]]:
+        """A call that the broker has."""
+        call, deferred = self.new()
+        call.plan = CallPlan("sum", CallOptions(persistent=persistent), "client-1")
+        call.confirmed()
+        return call, deferred
 
 
 class CancelTests(PendingTestCase):

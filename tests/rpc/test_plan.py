@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.amqp.properties import encode_properties
+from crew_tx.amqp.properties import decode_properties, encode_properties
 from crew_tx.amqp.publisher import LONGEST_PROPERTIES
 from crew_tx.codec import Encoded
 from crew_tx.errors import EncodeError, InvalidArgumentError
@@ -57,6 +57,33 @@ class CallPlanTests(SynchronousTestCase):
                 "sum", f"c{number}", b"", content_type, content_encoding, "client-1", timestamp=number
             )
             self.assertEqual(made, encode_properties(call_properties(call)))
+
+    def test_a_call_that_is_sent_again_says_so(self) -> None:
+        """With its attempt, and the time that it has left; all else is as it was."""
+        for options, left, milliseconds in (
+            ({"expiration": 60, "timeout": 5, "priority": 7}, 1.5, 1500),
+            ({"expiration": 60, "timeout": 5, "headers": {"colour": "red"}}, 0.0004, 1),
+        ):
+            plan = self.plan(**options)
+            first = plan.properties(_CBOR, "c1", 5)
+            read = decode_properties(first, 0, len(first))
+            read["headers"] = {**read["headers"], "crew-attempt": 3}
+            again = plan.properties_again(_CBOR, "c1", 5, 3, left)
+            expected = {**read, "expiration": str(milliseconds)}
+            self.assertEqual(decode_properties(again, 0, len(again)), expected)
+            self.assertEqual(plan.properties(_CBOR, "c1", 5), first)
+
+    def test_it_is_addressed_anew_where_the_client_is_another(self) -> None:
+        """The same plan where it is not."""
+        plan = self.plan(priority=7)
+        self.assertIs(plan.addressed("client-1"), plan)
+        one_way = self.plan(reply_to=None)
+        self.assertIs(one_way.addressed("client-1"), one_way)
+        other = plan.addressed("client-2")
+        self.assertEqual(
+            other.properties(_CBOR, "c1", 5),
+            self.plan(reply_to="client-2", priority=7).properties(_CBOR, "c1", 5),
+        )
 
     def test_wrong_arguments_are_refused_when_it_is_made(self) -> None:
         """The task's id, and each option."""

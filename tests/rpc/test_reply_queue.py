@@ -10,7 +10,7 @@ from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.errors import CrewError, ReplyLostError
 from crew_tx.rpc.reply_queue import ReplyQueue
-from tests.amqp.peer import Peer, PeerTestCase
+from tests.amqp.peer import Peer, PeerTestCase, Sent
 
 _NAME = "crew.reply.client-1"
 
@@ -25,7 +25,8 @@ class ReplyQueueTests(PeerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.log: list[object] = []
-        self.queue = ReplyQueue(self.clock, "client-1", "classic", self.received, self.gone)
+        self.known: set[str] = set()
+        self.queue = ReplyQueue(self.clock, "client-1", "classic", self.received, self.gone, self.renew)
         self.told: Callable[[], object] = list
 
     def gone(self, error: CrewError) -> None:
@@ -33,13 +34,19 @@ class ReplyQueueTests(PeerTestCase):
         self.log.append(error)
         self.told()
 
+    def renew(self) -> str:
+        """Another id."""
+        self.log.append("renewed")
+        return "client-2"
+
     def received(self, delivery: Delivery) -> None:
         """A reply came."""
         self.log.append(delivery.body)
 
     def consume(self) -> Peer:
         """A connection that it consumes on."""
-        peer = self.log_in()
+        self.peer = peer = self.log_in()
+        peer.answers["queue.declare"] = self.declare
         client: AMQClient = peer.client
         consuming = Deferred.fromCoroutine(self.queue.consume(client))
         self.channel = self.answered(peer, consuming)
@@ -130,3 +137,70 @@ class ReplyQueueTests(PeerTestCase):
         self.assertIsInstance(error, ReplyLostError)
         self.assertIn(_NAME, str(error))
         self.assertEqual(closed, [True])
+
+    def test_it_is_found_again(self) -> None:
+        """By the next connection, under its name; nobody is told anything."""
+        self.lost(self.consume())
+        sent = self.consume().read()
+        self.assertEqual(self.declarations(sent), [(_NAME, True), (_NAME, False)])
+        self.assertEqual(self.log, [])
+
+    def test_one_that_is_gone_is_followed_by_another(self) -> None:
+        """Expired, say: under another id, which is there before those are told who waited for answers."""
+        self.lost(self.consume())
+        self.known.clear()
+        self.told = lambda: self.log.append("told")
+        sent = self.consume().read()
+        self.assertEqual(self.declarations(sent), [(_NAME, True), ("crew.reply.client-2", False)])
+        renewed, error, told = self.log
+        self.assertEqual((renewed, told), ("renewed", "told"))
+        self.assertIsInstance(error, ReplyLostError)
+        self.assertIn(_NAME, str(error))
+        keys = [each.fields["routing_key"] for each in sent if each.name == "queue.bind"]
+        self.assertEqual({"client-2", "@client-2"} & set(keys), {"client-2", "@client-2"})
+        [consume] = [each for each in sent if each.name == "basic.consume"]
+        self.assertEqual(consume.fields["queue"], "crew.reply.client-2")
+
+    def test_the_other_one_is_found_again_as_well(self) -> None:
+        """And deleted in the end."""
+        for _ in range(2):
+            self.lost(self.consume())
+            self.known -= {_NAME}
+        peer = self.consume()
+        self.assertEqual(self.log.count("renewed"), 1)
+        deleted = self.delete()
+        peer.settle()
+        self.successResultOf(deleted)
+        self.assertEqual(peer.one("queue.delete").fields["queue"], "crew.reply.client-2")
+
+    def test_one_that_was_deleted_is_not_missed(self) -> None:
+        """A client that was closed and connects again makes its own anew."""
+        peer = self.consume()
+        deleted = self.delete()
+        peer.settle()
+        self.successResultOf(deleted)
+        self.known.clear()
+        sent = self.consume().read()
+        self.assertEqual((self.declarations(sent), self.log), ([(_NAME, False)], []))
+
+    def lost(self, peer: Peer) -> None:
+        """A connection is."""
+        peer.lose()
+        self.queue.lost()
+
+    def declarations(self, sent: list[Sent]) -> list[tuple[str, bool]]:
+        """Of reply queues: their names, and whether it was only asked for them."""
+        return [
+            (each.fields["queue"], each.fields["passive"])
+            for each in sent
+            if each.name == "queue.declare" and each.fields["queue"].startswith("crew.reply.")
+        ]
+
+    def declare(self, sent: Sent) -> None:
+        """A broker that knows the queues that were declared."""
+        name = sent.fields["queue"]
+        if name.startswith("crew.reply.") and sent.fields["passive"] and name not in self.known:
+            self.peer.send(sent.channel, "channel.close", reply_code=404, reply_text="NOT_FOUND")
+            return
+        self.known.add(name)
+        self.peer.send(sent.channel, "queue.declare-ok", queue=name)

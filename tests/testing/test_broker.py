@@ -230,16 +230,18 @@ class ConnectionTests(BrokerTestCase):
     """Connections that are refused, closed and cut."""
 
     def test_connections_are_cut_and_closed(self) -> None:
-        """By the network, or by an operator."""
+        """By the network, or by an operator: calls wait, but for those that a broker may lose."""
         for end in (self.broker.cut_connections, self.broker.close_connections):
             self.harness.hold("add")
-            waiting = self.call("add", DATA)
+            waiting, transient = self.call("add", DATA), self.call("add", DATA, persistent=False)
             self.harness.flush()
             end()
             with self.assertRaises(ConnectionLostError):
-                self.result(waiting)
+                self.result(transient)
+            self.assertNoResult(waiting)
             self.harness.release()
             self.harness.advance(10)
+            self.assertEqual(self.result(waiting), 3)
             self.works()
 
     def test_connections_are_refused_or_ignored(self) -> None:
