@@ -98,7 +98,7 @@ class SampleFileTests(EtcTestCase):
 
     def effective(self, table: str, known: dict[str, Setting], given: dict[str, Any]) -> dict[str, Any]:
         """All settings, where a file says so much."""
-        return values_of(gather({}, {}, given, table=table, known=known))
+        return values_of(gather({}, {}, given, table=table, settings=known))
 
     def words_above(self, name: str, key: str) -> str:
         """The comment over a setting, or over the group that it stands in."""

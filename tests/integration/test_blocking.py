@@ -153,10 +153,14 @@ class ProgramTests(BrokerTestCase):
     async def test_ctrl_c(self) -> None:
         """It ends the wait at once, and the client is of use after it."""
         name = self.name("slow")
+        begun: Deferred[None] = Deferred()
 
         @Task(name)
         async def slow(req: Any) -> Any:
-            return req if req else await Deferred()
+            if req:
+                return req
+            begun.callback(None)
+            return await Deferred()
 
         await self.worker(slow)
         program = self.run_program(
@@ -165,8 +169,6 @@ class ProgramTests(BrokerTestCase):
             from crew_tx.blocking import Client
 
             with Client() as client:
-                client.connect()
-                print("waits", flush=True)
                 try:
                     client.call(sys.argv[1])
                 except KeyboardInterrupt:
@@ -174,7 +176,7 @@ class ProgramTests(BrokerTestCase):
             """,
             name,
         )
-        await program.says("waits")
+        await begun
         program.signal("INT")
         self.assertEqual(await program.ends(), 0, program.output)
         self.assertIn("interrupted again", program.output)
