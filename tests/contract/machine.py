@@ -15,13 +15,14 @@ from pprint import pformat
 from typing import Any
 from uuid import uuid4
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from crew_tx.broker import Broker, BrokerFactory
 from crew_tx.testing.memory import MemoryReactor
 from crew_tx.testing.rabbitmq import shared_node
-from tests.contract.plain import MemoryLine, PlainClient, SocketLine
+from tests.contract.plain import BrokerCrashedError, MemoryLine, PlainClient, SocketLine
 from tests.contract.sides import Seen, Side
 
 #: Seconds in which RabbitMQ has to come to what the embedded broker has come to; and once it did not, in
@@ -309,8 +310,8 @@ class BrokerMachine(RuleBasedStateMachine):
     @property
     def may_expire(self) -> bool:
         """Whether it is certain what becomes of a message that expires at once."""
-        # Where a quorum queue is full, RabbitMQ drops some before others expire, or the other way round.
-        return not self.shares and "quorum, bounded" not in map(self.kinds.get, self.queues)
+        # From a quorum queue, one may be delivered, dropped or expire, by the millisecond.
+        return not self.shares and not any(map(self.is_quorum, self.queues))
 
     def is_quorum(self, queue: str) -> bool:
         """Whether a queue is there, and of that kind: it may count what has just expired."""
@@ -334,11 +335,19 @@ class BrokerMachine(RuleBasedStateMachine):
         type(self).steps += 1
         self.has_failed = True
         before = self.queues
-        expected, found = [getattr(side, step)(*arguments, **options) for side in self.sides]
+        expected = getattr(self.embedded, step)(*arguments, **options)
+        found = self._of_rabbitmq(step, *arguments, **options)
         self._are_same(step, expected, found)
         self._settle_down(step, before)
         self.has_failed = False
         return expected
+
+    def _of_rabbitmq(self, step: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self.rabbitmq, step)(*arguments, **options)
+        except BrokerCrashedError:
+            # RabbitMQ 3.10 does, now and then, for a basic.get of a quorum queue whose messages expire.
+            reject()
 
     def _settle_down(self, step: str, before: list[str]) -> None:
         queues = self.queues

@@ -26,6 +26,7 @@ from crew_tx.testing.memory import LOOPBACK, MemoryReactor
 _PATIENCE = 10.0
 _READ = 262_144
 _BASIC = 60
+_INTERNAL_ERROR = 541
 _CAPABILITIES = {
     "capabilities": {
         "authentication_failure_close": True,
@@ -124,6 +125,10 @@ class RefusedError(Exception):
         self.code = code
         self.text = text
         super().__init__(f"{code} {text}")
+
+
+class BrokerCrashedError(Exception):
+    """The broker ended the connection for a mistake of its own, 541."""
 
 
 class Content(NamedTuple):
@@ -288,6 +293,8 @@ class PlainClient:
 
     def _method(self, number: int, method_id: int, arguments: tuple[Any, ...]) -> None:
         if method_id == methods.CONNECTION_CLOSE:
+            if arguments[0] == _INTERNAL_ERROR:
+                raise BrokerCrashedError(arguments[1])
             raise AssertionError(f"the broker ended the connection: {arguments}")
         assert method_id in method_names()
         self._channels[number].method(method_id, arguments)

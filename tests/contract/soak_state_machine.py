@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,7 +10,8 @@ from tests.contract.machine import BrokerMachine
 from tests.contract.test_state_machine import SETTINGS, skip_without_rabbitmq
 from tests.soak import say, seeds
 
-LONG = settings(SETTINGS, derandomize=False, max_examples=20, stateful_step_count=60)
+#: A failure is shown as it was met: to look for shorter steps can take longer than the time that is given.
+LONG = settings(SETTINGS, derandomize=False, max_examples=20, stateful_step_count=60, phases=[Phase.generate])
 
 
 class StateMachineSoak(SynchronousTestCase):
@@ -20,6 +21,13 @@ class StateMachineSoak(SynchronousTestCase):
         skip_without_rabbitmq()
         before = BrokerMachine.steps
         for number in seeds("state machine"):
-            run_state_machine_as_test(seed(number)(BrokerMachine), settings=LONG)
+            try:
+                run_state_machine_as_test(seed(number)(BrokerMachine), settings=LONG)
+            except BaseExceptionGroup as group:
+                say(f"state machine: failed once with the seed {number}: {group.exceptions}")
+                raise
+            except BaseException:
+                say(f"state machine: failed with the seed {number}")
+                raise
         say(f"state machine: {BrokerMachine.steps - before} steps")
         self.assertGreater(BrokerMachine.steps, before)
