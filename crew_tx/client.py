@@ -27,6 +27,7 @@ from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
 from crew_tx.amqp.uri import DEFAULT_URL, BrokerURL, parse_all
 from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError
+from crew_tx.mapreduce import WINDOW, Errors, Items, Mapping, Progress, map_reduce
 from crew_tx.message import Headers, Reply
 from crew_tx.pubsub import BUFFER, EventPublisher, Missed, Overflow, Subscription, Subscriptions
 from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
@@ -318,6 +319,64 @@ class Client(Service):
                 test, stat = await calls.result()
         """
         return Parallel(self.call)
+
+    def map(
+        self,
+        task_id: str,
+        items: Items,
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        retries: int = 0,
+        errors: Errors = "raise",
+        progress: Progress = lambda done, begun: None,
+        **options: Any,
+    ) -> Mapping:
+        """
+        Run a task for many items, a window of them at a time::
+
+            async for value in client.map("resize", names):
+                ...
+
+        :param items: any iterable, or an asynchronous one; asked only when there is room.
+        :param window: calls that are out at a time, results that wait included.
+        :param ordered: whether results come in the order of their items, or as they come.
+        :param retries: how often a call that failed is made again.
+        :param errors: ``raise`` ends it with the first error; ``value`` puts
+            errors in the place of results.
+        :param progress: called with how many items are done, and how many were begun.
+        :param options: as :meth:`call` takes them.
+        :returns: an asynchronous iterator of results, with ``cancel()``.
+        :raises InvalidArgumentError: if an argument is wrong.
+        """
+        return Mapping(
+            lambda item: self.call(task_id, item, **options),
+            items,
+            window=window,
+            ordered=ordered,
+            retries=retries,
+            errors=errors,
+            progress=progress,
+        )
+
+    def map_reduce(
+        self,
+        task_id: str,
+        reducer: Callable[[Any, Any], Any],
+        items: Items,
+        initial: Any = None,
+        **options: Any,
+    ) -> Deferred[Any]:
+        """
+        Run a task for many items, and reduce the results here as they come, in any order.
+
+        :param reducer: called with what there is so far, and one result more; gives what there is then.
+        :param initial: what there is at first; it is the result where there are no items.
+        :param options: as :meth:`map` takes them.
+        :returns: a Deferred of what it all comes to; errbacks with the first error, unless errors are values.
+        """
+        mapping = self.map(task_id, items, **{"ordered": False, **options})
+        return Deferred.fromCoroutine(map_reduce(mapping, reducer, initial))
 
     # -- events and control ------------------------------------------------------------
 
