@@ -13,17 +13,19 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from twisted.internet import reactor
+from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from txamqp.client import ChannelClosed
 
 from crew_tx.amqp import AMQClient, AMQFactory
 from crew_tx.broker import Broker, BrokerService
 from crew_tx.testing.memory import LOOPBACK, MemoryReactor
 from crew_tx.testing.rabbitmq import RabbitMQError, shared_node
 from tests.contract.conversations import Conversation
+from tests.contract.plain import Version, version_of
 from tests.contract.wires import RawClient
 
 #: Seconds of a memory broker's clock, and of a real one's test.
@@ -31,6 +33,7 @@ _LIMIT = 60.0
 _STEP = 0.01
 #: Seconds for the end of a connection.
 _CLOSE = 2.0
+_LOCKED = 405
 
 if TYPE_CHECKING:
     _Base = TestCase
@@ -43,11 +46,13 @@ class Behaviour(_Base):
     What a broker does, as tests that know nothing of which broker it is.
 
     :cvar variant: which of the three it runs against.
+    :cvar version: of the RabbitMQ whose ways it has.
     :ivar clock: an ``IReactorTime`` that the broker's time is the same as.
     :ivar port: where it listens.
     """
 
     variant = ""
+    version: Version = (3, 10, 8)
     maxDiff = None
     clock: Any
     port: int
@@ -68,6 +73,10 @@ class Behaviour(_Base):
     def is_rabbitmq(self) -> bool:
         """Whether this is the broker that is right: for tests that pin a difference."""
         return self.variant == "rabbitmq"
+
+    def since(self, *version: int) -> bool:
+        """Whether it does as this version of RabbitMQ or a later one: for tests that pin what has changed."""
+        return self.version >= version
 
     def name(self, kind: str = "queue") -> str:
         """A name that no other test has; a queue or an exchange of it is deleted after the test."""
@@ -189,7 +198,7 @@ class OnASocket(_Embedded, TestCase):
 
 
 class OnRabbitMQ(Behaviour, TestCase):
-    """The broker that is right."""
+    """The broker that is right; some versions of it otherwise than others."""
 
     variant = "rabbitmq"
     timeout = _LIMIT
@@ -202,6 +211,7 @@ class OnRabbitMQ(Behaviour, TestCase):
         except RabbitMQError as error:
             raise SkipTest(str(error)) from None
         self.port = self.node.port
+        self.version = version_of(self.node.url)
         self.addCleanup(self._delete_all)
 
     async def _delete_all(self) -> None:
@@ -209,9 +219,27 @@ class OnRabbitMQ(Behaviour, TestCase):
         client = await self.client()
         channel: Any = await client.open_channel()
         for name in self._names:
-            await channel.queue_delete(queue=name)
+            channel = await self._delete_queue(client, channel, name)
             await channel.exchange_delete(exchange=name)
         await client.close(within=_CLOSE)
+
+    async def _delete_queue(self, client: AMQClient, channel: Any, name: str) -> Any:
+        """
+        Delete a queue; RabbitMQ 4.3 locks one for a moment whose connection has gone.
+
+        :returns: the channel, or another, if that one was closed.
+        """
+        limit = self.clock.seconds() + _CLOSE
+        while True:
+            try:
+                await channel.queue_delete(queue=name)
+            except ChannelClosed as error:
+                if error.args[0].reply_code != _LOCKED or self.clock.seconds() > limit:
+                    raise
+                await task.deferLater(self.clock, _STEP)
+                channel = await client.open_channel()
+            else:
+                return channel
 
     def raise_alarm(self) -> None:
         self.addCleanup(self.clear_alarm)

@@ -7,9 +7,11 @@ socket to a real broker, or a wire in memory to the embedded one.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections import deque
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ _PATIENCE = 10.0
 _READ = 262_144
 _BASIC = 60
 _INTERNAL_ERROR = 541
+_NUMBER = re.compile(r"\d+")
 _CAPABILITIES = {
     "capabilities": {
         "authentication_failure_close": True,
@@ -35,6 +38,9 @@ _CAPABILITIES = {
         "publisher_confirms": True,
     }
 }
+
+#: Such as ``(3, 10, 8)``.
+Version = tuple[int, ...]
 
 
 class ILine(Protocol):
@@ -196,7 +202,7 @@ class PlainClient:
     """
     One connection.
 
-    :ivar version: the broker's.
+    :ivar version: the broker's; ``4.1.0-rc.1`` is ``(4, 1, 0)``.
     :raises AssertionError: from everything here, when an answer does not come, or the broker ends
         the connection.
     """
@@ -210,7 +216,7 @@ class PlainClient:
     def _log_in(self) -> None:
         self._line.write(frames.PROTOCOL_HEADER)
         _, _, properties, _, _ = self._answer(self._channels[0])
-        self.version = str(properties["version"])
+        self.version: Version = tuple(map(int, _NUMBER.findall(str(properties["version"]))[:3]))
         self.ask(0, methods.CONNECTION_START_OK, _CAPABILITIES, "PLAIN", "\0guest\0guest", "en_US")
         self.tell(0, methods.CONNECTION_TUNE_OK, 2047, frames.DEFAULT_MAX_FRAME_SIZE, 0)
         self.ask(0, methods.CONNECTION_OPEN, "/", "", False)
@@ -300,3 +306,11 @@ class PlainClient:
         self._channels[number].method(method_id, arguments)
         if method_id == methods.CHANNEL_CLOSE:
             self.tell(number, methods.CHANNEL_CLOSE_OK)
+
+
+@cache
+def version_of(url: str) -> Version:
+    """The version that a broker says it is of."""
+    client = PlainClient(SocketLine(url))
+    client.close()
+    return client.version

@@ -177,7 +177,9 @@ class Prefetching(Behaviour):
         queue, other = await self.filled(talk), await self.filled(talk)
         await talk.channel.basic_qos(0, 3, True)
         first, second = await talk.consume(queue), await talk.consume(other)
-        self.assertEqual((await first.has_no_more_than(3), second.bodies), (numbers(1, 3), []))
+        # RabbitMQ 4.3 allows none that is shared, and gives it to each consumer instead.
+        others = numbers(1, 3) if self.since(4, 3) else []
+        self.assertEqual((await first.has_no_more_than(3), second.bodies), (numbers(1, 3), others))
         talk.channel.ack(3, True)
         await talk.until(lambda: len(first.bodies + second.bodies) == 6)
 

@@ -108,6 +108,9 @@ class Exclusive(Behaviour):
         owner, other = await self.talk(), await self.talk()
         queue = await owner.queue(exclusive=True)
         await owner.client.close(within=2)
+        if self.since(4, 3):
+            # It is locked for a moment yet.
+            await other.passes(0.1)
         refusal = await other.refused(other.channel.queue_declare(queue=queue, passive=True))
         self.assertEqual(refusal, ("channel", 404, f"NOT_FOUND - no queue '{queue}' in vhost '/'"))
 
