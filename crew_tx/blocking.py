@@ -50,7 +50,11 @@ Programs on asyncio need none of this: Twisted's reactor runs on their loop, and
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import closing
+from functools import reduce
+from threading import TIMEOUT_MAX
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
@@ -61,6 +65,7 @@ from crew_tx.amqp.publisher import PUBLISH_TIMEOUT
 from crew_tx.amqp.uri import parse_all
 from crew_tx.client import CONNECT_TIMEOUT
 from crew_tx.errors import ClientStoppedError, InvalidArgumentError
+from crew_tx.mapreduce import WINDOW, Errors, Mapping, check_mapping
 from crew_tx.message import Headers, Reply
 from crew_tx.reactor_thread import REACTOR_THREAD, Eventual, ReactorThread
 from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
@@ -72,7 +77,10 @@ __all__ = ["CallArguments", "Client", "Lazy", "Parallel", "SendArguments"]
 
 #: Seconds that an outcome may take to come to the thread that waits for it.
 GRACE = 5.0
+#: Seconds: with GRACE, what a thread can wait.
+LONGEST_WAIT = TIMEOUT_MAX - GRACE
 CLOSE_TIMEOUT = 10.0
+_END = object()
 _CLOSED = "the client is closed: connect() opens it again"
 
 
@@ -133,8 +141,9 @@ class Client:
         :param timeout: seconds to wait; the client goes on trying after that.
         :returns: this client.
         """
+        limit = _checked(timeout) + GRACE
         self._closed = False
-        self._begin(self._connect, timeout).wait(_checked(timeout) + GRACE)
+        self._begin(self._connect, timeout).wait(limit)
         return self
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -143,6 +152,7 @@ class Client:
 
         At the program's end it is done by itself, after its threads have ended.
         """
+        limit = _checked(timeout)
         self._closed = True
         if self._generation != self._thread.generation:
             # It was never used, or is the parent's.
@@ -152,7 +162,7 @@ class Client:
         except ClientStoppedError:
             # With the reactor it was closed before.
             return
-        shut.wait(_checked(timeout))
+        shut.wait(limit)
 
     def __enter__(self) -> Client:
         return self
@@ -216,6 +226,71 @@ class Client:
         """
         return Parallel(self._begin, DeferringParallel(self._call))
 
+    def map(
+        self,
+        task_id: str,
+        items: Iterable[Any],
+        *,
+        window: int = WINDOW,
+        ordered: bool = True,
+        retries: int = 0,
+        errors: Errors = "raise",
+        wait: float | None = None,
+        **options: Unpack[CallArguments],
+    ) -> Iterator[Any]:
+        """
+        Run a task for many items, a window of them at a time::
+
+            for value in client.map("resize", names):
+                ...
+
+        Items are asked for in the thread that takes the results, when it does.
+        What is out is cancelled when that loop ends early.
+
+        :param window: calls that are out at a time, results that wait included.
+        :param ordered: whether results come in the order of their items, or as they come.
+        :param retries: as of ``crew_tx.Client.map``, as is ``errors``.
+        :param wait: seconds to wait for each result; by default for as long as
+            its calls may wait and run, and a little longer.
+        :param options: as of ``crew_tx.Client.call``.
+        :returns: a generator of results; it raises what ends it.
+        :raises InvalidArgumentError: if an argument is wrong.
+        """
+        if not isinstance(items, Iterable):
+            raise InvalidArgumentError(f"items are an iterable, not {items!r}")
+        check_mapping(items, window, retries, errors)
+        limit = _call_limit(wait, options)
+        if wait is None:
+            limit *= retries + 1
+        feed = _Feed()
+
+        def begin() -> Mapping:
+            return self._open().map(
+                task_id, feed, window=window, ordered=ordered, retries=retries, errors=errors, **options
+            )
+
+        return self._mapped(begin, feed, items, window, limit)
+
+    def map_reduce(
+        self,
+        task_id: str,
+        reducer: Callable[[Any, Any], Any],
+        items: Iterable[Any],
+        initial: Any = None,
+        **options: Any,
+    ) -> Any:
+        """
+        Run a task for many items, and reduce the results in this thread as they come, in any order.
+
+        :param reducer: called with what there is so far, and one result more; gives what there is then.
+        :param initial: what there is at first; it is the result where there are no items.
+        :param options: as :meth:`map` takes them.
+        :returns: what it all comes to.
+        """
+        results: Any = self.map(task_id, items, **{"ordered": False, **options})
+        with closing(results):
+            return reduce(reducer, results, initial)
+
     # -- events and control ------------------------------------------------------------
 
     def publish(
@@ -258,9 +333,35 @@ class Client:
         self._generation = eventual.generation
         return eventual
 
+    def _mapped(
+        self, begin: Callable[[], Mapping], feed: _Feed, items: Iterable[Any], window: int, limit: float
+    ) -> Iterator[Any]:
+        mapping: Mapping = self._begin(begin).wait(GRACE)
+        generation = self._thread.generation
+        left = iter(items)
+        waiting, has_more = 0, True
+        try:
+            while has_more or waiting:
+                result = self._begin(_next, mapping)
+                # One item at least, so that the window stays full where results are quick.
+                while has_more and waiting < window:
+                    item = next(left, _END)
+                    has_more = item is not _END
+                    waiting += has_more
+                    self._begin(feed.put, item)
+                    if result.ready:
+                        break
+                value = _outcome(result, limit)
+                if value is _END:
+                    return
+                waiting -= 1
+                yield value
+        finally:
+            self._thread.tell(generation, mapping.cancel)
+
     def _publish_limit(self, wait: float | None) -> float:
         timeout: float = self._options.get("publish_timeout", PUBLISH_TIMEOUT)
-        return timeout + GRACE if wait is None else _checked(wait)
+        return min(timeout, LONGEST_WAIT) + GRACE if wait is None else _checked(wait)
 
     # -- on the reactor ----------------------------------------------------------------
 
@@ -361,6 +462,38 @@ class Parallel:
         return values
 
 
+class _Feed:
+    """On the reactor: the items of a mapping, as another thread gives them. It is asked for one at a time."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._waiter: Deferred[None] | None = None
+
+    def put(self, item: Any) -> None:
+        """One more; ``_END`` after the last."""
+        self._items.append(item)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._items:
+            self._waiter = Deferred()
+            await self._waiter
+        item = self._items.popleft()
+        if item is _END:
+            raise StopAsyncIteration
+        return item
+
+
+async def _next(mapping: Mapping) -> Any:
+    """On the reactor: the next result, or ``_END``."""
+    return await anext(mapping, _END)
+
+
 def _outcome(eventual: Eventual, limit: float) -> Any:
     """Wait for it; whatever ends the wait, Ctrl-C as well, ends it, too."""
     try:
@@ -382,6 +515,9 @@ def _call_limit(wait: float | None, arguments: CallArguments) -> float:
 
 
 def _checked(seconds: float) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-        raise InvalidArgumentError(f"a wait is a number of seconds above 0, not {seconds!r}")
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= LONGEST_WAIT:
+        raise InvalidArgumentError(
+            f"a wait is a number of seconds above 0 and up to {LONGEST_WAIT:.0f}, not {seconds!r}"
+        )
     return seconds

@@ -113,7 +113,9 @@ class Client(Service):
             self._renew_id,
         )
         running = self._pending.check_running
-        self._gatherings = Gatherings(reactor, self._publisher, self._codec, self.client_id, running)
+        self._gatherings = Gatherings(
+            reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
+        )
         self._events = EventPublisher(
             reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
         )
@@ -341,17 +343,20 @@ class Client(Service):
         :param items: any iterable, or an asynchronous one; asked only when there is room.
         :param window: calls that are out at a time, results that wait included.
         :param ordered: whether results come in the order of their items, or as they come.
-        :param retries: how often a call that failed is made again.
-        :param errors: ``raise`` ends it with the first error; ``value`` puts
-            errors in the place of results.
+        :param retries: how often a call that failed is made again; what is wrong
+            with the item itself, and what somebody cancelled, is not tried again.
+        :param errors: ``raise`` ends it with the first error, and cancels what
+            is out; ``value`` puts errors in the place of results.
         :param progress: called with how many items are done, and how many were begun.
         :param options: as :meth:`call` takes them.
-        :returns: an asynchronous iterator of results, with ``cancel()``.
+        :returns: an asynchronous iterator of results, for one loop. What is out
+            is cancelled when a loop that alone has it ends early, and by its ``cancel()``.
         :raises InvalidArgumentError: if an argument is wrong.
         """
         return Mapping(
             lambda item: self.call(task_id, item, **options),
             items,
+            call_from_thread=self._reactor.callFromThread,
             window=window,
             ordered=ordered,
             retries=retries,
@@ -370,12 +375,17 @@ class Client(Service):
         """
         Run a task for many items, and reduce the results here as they come, in any order.
 
+        Cancelling the Deferred cancels what is out.
+
         :param reducer: called with what there is so far, and one result more; gives what there is then.
         :param initial: what there is at first; it is the result where there are no items.
         :param options: as :meth:`map` takes them.
         :returns: a Deferred of what it all comes to; errbacks with the first error, unless errors are values.
         """
-        mapping = self.map(task_id, items, **{"ordered": False, **options})
+        try:
+            mapping = self.map(task_id, items, **{"ordered": False, **options})
+        except CrewError:
+            return fail()
         return Deferred.fromCoroutine(map_reduce(mapping, reducer, initial))
 
     # -- events and control ------------------------------------------------------------
@@ -432,8 +442,11 @@ class Client(Service):
             drops the oldest here, and says how many.
         :param on_missed: called with a :class:`Missed` where events were, or may have been, missed.
         :returns: a Deferred of the :class:`Subscription`, which fires when the
-            broker has it. It errbacks with :class:`InvalidArgumentError`, or
-            with the reason if the client is stopped or refused before.
+            broker has it. It errbacks with :class:`InvalidArgumentError`; with
+            :class:`AccessRefusedError`, :class:`PreconditionFailedError` (its
+            queue exists with other arguments) or :class:`NotFoundError` if the
+            broker refuses it; or with the reason if the client is stopped or
+            refused before.
         """
         return self._subscriptions.subscribe(
             channel, callback, durable=durable, buffer=buffer, overflow=overflow, on_missed=on_missed

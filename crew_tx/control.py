@@ -21,9 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crew_tx.amqp.delivery import Delivery
-from crew_tx.codec import Codec
+from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import CrewError, InvalidArgumentError
 from crew_tx.message import COMMAND, Answer
+from crew_tx.rpc.gathering import COMMAND_CODEC
+from crew_tx.rpc.replies import InThread
 from crew_tx.tasks.failures import describe
 from crew_tx.tasks.stacks import stacks
 from crew_tx.topology import CONTROL, check_task_id
@@ -81,6 +83,7 @@ class Commands:
     """
     The worker's side: takes commands, and answers them.
 
+    :param in_thread: calls a function in a thread of the reactor's pool: large answers are written there.
     :param allowed: the rights that this worker gives.
     :param send: called with each answer and the client id that it goes to.
     """
@@ -91,12 +94,14 @@ class Commands:
         self,
         worker_id: str,
         codec: Codec,
+        in_thread: InThread,
         commands: Iterable[Command],
         allowed: frozenset[Right],
         send: Callable[[Answer, str], object],
     ) -> None:
         self._worker_id = worker_id
         self._codec = codec
+        self._in_thread = in_thread
         self._commands = {each.name: each for each in commands}
         self._allowed = allowed
         self._send = send
@@ -128,16 +133,22 @@ class Commands:
             value = self._run(delivery)
             if inspect.isawaitable(value):
                 value = await value
-            encoded = self._codec.encode(value, "cbor")
+            encoded = await self._encoded(value)
         except (Exception, SystemExit) as error:
             # The program ends by its own commands alone.
             self._send(self._failure(error, call_id), reply_to)
         else:
             self._send(Answer(call_id, *encoded, None, self._worker_id, 0.0, False), reply_to)
 
+    async def _encoded(self, value: object) -> Encoded:
+        if not self._codec.is_large(value):
+            return self._codec.encode(value, "cbor")
+        large: Encoded = await self._in_thread(self._codec.encode, value, "cbor")
+        return large
+
     def _run(self, delivery: Delivery) -> object:
         properties = delivery.properties
-        request = self._codec.decode(
+        request = COMMAND_CODEC.decode(
             delivery.body, properties.get("content_type"), properties.get("content_encoding")
         )
         name = request.get("c") if isinstance(request, dict) else None

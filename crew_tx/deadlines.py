@@ -33,6 +33,10 @@ class Deadlines(Generic[K]):
 
     def set(self, key: K, when: float) -> None:
         """Make a key due at ``when``, in place of any deadline that it had."""
+        if self._due.get(key) == when:
+            return
+        # Put in anew, so that the table is in the order of setting, which a rebuild keeps.
+        self._due.pop(key, None)
         self._due[key] = when
         self._count += 1
         # The count keeps keys themselves from being compared.
@@ -64,5 +68,7 @@ class Deadlines(Generic[K]):
         return keys
 
     def _rebuild(self) -> None:
-        self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+        """One entry a key: one that was cleared and set to the same again has left more."""
+        self._heap = [(when, count, key) for count, (key, when) in enumerate(self._due.items())]
+        self._count = len(self._heap)
         heapify(self._heap)

@@ -11,23 +11,33 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from txamqp.client import Closed
 from zope.interface import implementer
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
+from crew_tx.amqp.errors import translated
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import Publisher, encode_message_properties
 from crew_tx.codec import Codec, Encoded
-from crew_tx.errors import ConnectionLostError, CrewError, DecodeError, InvalidArgumentError
+from crew_tx.errors import (
+    AccessRefusedError,
+    ConnectionLostError,
+    CrewError,
+    DecodeError,
+    InvalidArgumentError,
+    NotFoundError,
+    PreconditionFailedError,
+)
 from crew_tx.message import NO_HEADERS, Event, Headers, check_headers, event_from, event_properties
 from crew_tx.rpc.outgoing import Sent
 from crew_tx.rpc.replies import BatchedAcks
@@ -54,6 +64,8 @@ BUFFER = 1000
 #: Below that, acks that wait for one another would hold up the broker.
 _SMALL_BUFFER = 256
 _MOST_BUFFERED = 65_535
+#: What the broker would say of a subscription again and again.
+_REFUSALS = (AccessRefusedError, NotFoundError, PreconditionFailedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,15 @@ class Missed:
     channel: str
     reason: Literal["reconnected", "overflow"]
     count: int | None = None
+
+
+class ReadyEvent(NamedTuple):
+    """An event that is checked and encoded."""
+
+    channel: str
+    encoded: Encoded
+    headers: Headers
+    persistent: bool
 
 
 class EventPublisher:
@@ -135,9 +156,8 @@ class EventPublisher:
         ).addErrback(_fail, event)
         return deferred
 
-    def from_thread(
+    def ready_event(
         self,
-        reactor: IReactorFromThreads,
         channel: str,
         data: Any = None,
         *,
@@ -145,9 +165,9 @@ class EventPublisher:
         serializer: str | None = None,
         compress: str | bool | None = None,
         persistent: bool = True,
-    ) -> None:
+    ) -> ReadyEvent:
         """
-        Publish an event from a thread of any kind, and go on: what the broker makes of it is logged.
+        Check and encode an event, in a thread of any kind.
 
         :raises InvalidArgumentError: if the channel or a header is wrong.
         :raises EncodeError: if the data can't be encoded.
@@ -155,14 +175,15 @@ class EventPublisher:
         """
         _check_event(channel, headers)
         encoded = self._codec.encode(data, serializer, compress)
-        reactor.callFromThread(self._publish_logged, channel, encoded, headers or NO_HEADERS, persistent)
+        return ReadyEvent(channel, encoded, headers or NO_HEADERS, persistent)
 
-    def _publish_logged(self, channel: str, encoded: Encoded, headers: Headers, persistent: bool) -> None:
-        event = self._event(channel)
+    def publish_ready(self, ready: ReadyEvent) -> None:
+        """Publish an event, and go on: what the broker makes of it is logged."""
+        event = self._event(ready.channel)
         assert event.deferred is not None
-        event.deferred.addErrback(self._not_published, channel)
+        event.deferred.addErrback(self._not_published, ready.channel)
         try:
-            self._publish(encoded, event, headers, persistent)
+            self._publish(ready.encoded, event, ready.headers, ready.persistent)
         except CrewError as error:
             event.failed(error)
 
@@ -204,21 +225,32 @@ class EventPublisher:
 
 @implementer(IPublisher)
 class TaskPublisher:
-    """``context.pubsub``: publishes from whatever thread a task runs in."""
+    """
+    ``context.pubsub``: publishes from whatever thread a task runs in.
+
+    :ivar waiting: events that the reactor has to publish still, the oldest first.
+    """
 
     def __init__(self, reactor: IReactorFromThreads, events: EventPublisher) -> None:
         self._reactor = reactor
         self._events = events
+        self.waiting: deque[ReadyEvent] = deque()
 
     def publish(self, channel: str, data: Any = None, **options: Any) -> None:
         """
-        Publish an event, and go on; the options are those of :meth:`EventPublisher.from_thread`.
+        Publish an event, and go on; the options are those of :meth:`EventPublisher.ready_event`.
 
         It leaves before the task's answer does.
 
         :raises CrewError: if it can't be sent as it is.
         """
-        self._events.from_thread(self._reactor, channel, data, **options)
+        self.waiting.append(self._events.ready_event(channel, data, **options))
+        self._reactor.callFromThread(self.flush)
+
+    def flush(self) -> None:
+        """Publish what waits; called on the reactor, and before each answer."""
+        while self.waiting:
+            self._events.publish_ready(self.waiting.popleft())
 
 
 class Subscription:
@@ -229,6 +261,8 @@ class Subscription:
     :ivar received: events that its callback had.
     :ivar dropped: events that were dropped here since it was too slow.
     :ivar failed: events that its callback raised at, or that could not be read.
+    :ivar cancelled: whether it has ended: it was cancelled or refused, or the client was stopped.
+    :ivar is_beginning: whether the broker is being asked for it.
     """
 
     log = Logger()
@@ -260,12 +294,13 @@ class Subscription:
         self._amqp: AMQChannel | None = None
         self._tag = ""
         self._may_miss = False
-        self._deletes = False
+        self._stopped: CrewError | None = None
         self._acks: BatchedAcks | None = None
         self._waiting: deque[Delivery] = deque()
         self._busy = False
         self._missed = 0
         self.cancelled = False
+        self.is_beginning = False
 
     @property
     def waiting(self) -> int:
@@ -276,15 +311,21 @@ class Subscription:
         """
         Get no more events.
 
-        :param delete: whether to delete the queue of a durable subscription, too.
-        :returns: a Deferred that fires when the broker has ended it; it doesn't fail.
+        :param delete: whether to delete the queue of a durable subscription, too;
+            without a connection that is done by the next one.
+        :returns: a Deferred that fires when the broker has ended it. It doesn't
+            fail without ``delete``; with it it errbacks with the reason if the
+            broker refuses to delete the queue, or refused the subscription, and
+            with :class:`ClientStoppedError` if the client is closed before it is deleted.
         """
+        deletes = delete and self._durable is not None
         if self.cancelled:
-            return succeed(None)
+            return fail(self._stopped) if deletes and self._stopped is not None else succeed(None)
         self.cancelled = True
-        self._deletes = delete and self._durable is not None
         self._waiting.clear()
         self._owner.forget(self)
+        if deletes:
+            return self._owner.delete(self)
         return Deferred.fromCoroutine(self._end()).addErrback(lambda _: None)
 
     # -- the connection ----------------------------------------------------------------
@@ -295,9 +336,21 @@ class Subscription:
 
         :raises txamqp.client.Closed: if the channel ends.
         """
+        self.is_beginning = True
+        try:
+            await self._consume(client)
+        finally:
+            self.is_beginning = False
+        if self.cancelled:
+            # While the broker was asked for it.
+            await self._end()
+
+    async def _consume(self, client: AMQClient) -> None:
         self._connections += 1
         queue = self._queue()
         channel = await client.open_channel()
+        # A refusal is this subscription's own; what ends the channel later must not leave it deaf.
+        channel.is_expendable = True
         await channel.queue_declare(
             queue=queue.name,
             durable=queue.durable,
@@ -320,12 +373,32 @@ class Subscription:
             no_ack=not self._acknowledges,
             on_cancelled=lambda tag: self._queue_gone(client, queue.name),
         )
+        channel.is_expendable = False
         self._amqp = channel
         # Of what is published while the connection is lost.
         self._may_miss = self._durable is None
-        if self.cancelled:
-            # While the broker was asked for it.
-            await self._end()
+
+    async def delete(self, client: AMQClient) -> None:
+        """
+        End it, and delete its queue.
+
+        :raises txamqp.client.Closed: if the broker refuses it, or the connection ends.
+        """
+        await self._end()
+        channel = await client.open_channel()
+        channel.is_expendable = True
+        await channel.queue_delete(queue=self._queue().name)
+        await channel.channel_close(reply_code=200)
+
+    def stop(self, error: CrewError) -> None:
+        """It ends without being asked: the client is stopped, or the broker refused it."""
+        self.cancelled = True
+        self._stopped = error
+        self._amqp = None
+        self._waiting.clear()
+        if self._acks is not None:
+            # What was handled must not come again. What is being handled is told of when it is through.
+            self._acks.flush()
 
     def lost(self) -> None:
         """The connection has ended: what waits here is of no queue any more."""
@@ -360,8 +433,6 @@ class Subscription:
         if self._acks is not None:
             self._acks.flush()
             self._acks = None
-        if self._deletes:
-            await channel.queue_delete(queue=self._queue().name)
         await channel.channel_close(reply_code=200)
 
     # -- events ------------------------------------------------------------------------
@@ -433,8 +504,8 @@ class Subscription:
         if acks is None or acks is not self._acks:
             return
         acks.add(delivery.delivery_tag)
-        if self._buffer < _SMALL_BUFFER:
-            # The broker sends no more until it knows.
+        if self._buffer < _SMALL_BUFFER or self.cancelled:
+            # The broker sends no more until it knows; or there may be no later.
             acks.flush()
 
     def _callback_failed(self, failure: Failure) -> None:
@@ -462,14 +533,20 @@ class Subscriptions:
     """
     All subscriptions of one client, over all its connections.
 
+    They begin all at once, so that many do so in the time that a connection has
+    to get ready. What the broker refuses costs nothing but that subscription.
+
     :ivar codec: reads events.
     :ivar in_thread: calls a function in a thread of the reactor's pool.
     """
+
+    log = Logger()
 
     def __init__(self, clock: IReactorTime, codec: Codec, in_thread: InThread) -> None:
         self.clock = clock
         self.codec = codec
         self.in_thread = in_thread
+        self._deletions: dict[Subscription, Deferred[None]] = {}
         self._client: AMQClient | None = None
         self._subscriptions: dict[Subscription, Deferred[Subscription] | None] = {}
 
@@ -500,8 +577,8 @@ class Subscriptions:
         )
         ready: Deferred[Subscription] = Deferred(lambda _: self._given_up(subscription))
         self._subscriptions[subscription] = ready
-        if self._client is not None and not self._client.closed:
-            client = self._client
+        client = self._open_client()
+        if client is not None:
             begun = Deferred.fromCoroutine(self._begin(subscription, client))
             begun.addErrback(self._not_begun, client)
         return ready
@@ -510,15 +587,34 @@ class Subscriptions:
         """It is cancelled."""
         self._subscriptions.pop(subscription, None)
 
+    def delete(self, subscription: Subscription) -> Deferred[None]:
+        """
+        Delete the queue of a subscription that is cancelled, as soon as there is a connection.
+
+        :returns: a Deferred that fires when it is deleted; errbacks if the
+            broker refuses that, or the client is stopped before.
+        """
+        deleted = self._deletions[subscription] = Deferred()
+        client = self._open_client()
+        # One that begins just now would declare it again behind that.
+        if client is not None and not subscription.is_beginning:
+            Deferred.fromCoroutine(self._delete(subscription, client))
+        return deleted
+
     async def begin(self, client: AMQClient) -> None:
-        """Consume by a new connection."""
-        for subscription in list(self._subscriptions):
-            await self._begin(subscription, client)
-        # Those that came meanwhile begin by themselves from now on.
+        """
+        Consume by a new connection.
+
+        :raises txamqp.client.Closed: if a channel ends, but for a refusal.
+        """
+        # An attempt that came to nothing before may have left something.
+        self.lost()
+        subscriptions, deletions = list(self._subscriptions), list(self._deletions)
+        # Those that come meanwhile begin by themselves.
         self._client = client
-        for subscription, ready in list(self._subscriptions.items()):
-            if ready is not None:
-                await self._begin(subscription, client)
+        # First: somebody may have subscribed by the same name since.
+        await _all([self._delete(subscription, client) for subscription in deletions])
+        await _all([self._begin(subscription, client) for subscription in subscriptions])
 
     def lost(self) -> None:
         """The connection has ended."""
@@ -527,22 +623,69 @@ class Subscriptions:
             subscription.lost()
 
     def stop(self, error: CrewError) -> None:
-        """End them all: those that the broker never had errback with the error."""
-        self.lost()
+        """End them all: what waits for a subscription, or for a queue to be deleted, errbacks."""
+        self._client = None
         subscriptions, self._subscriptions = self._subscriptions, {}
         for subscription, ready in subscriptions.items():
-            subscription.cancelled = True
+            subscription.stop(error)
             if ready is not None:
                 ready.errback(error)
+        deletions, self._deletions = self._deletions, {}
+        for deleted in deletions.values():
+            deleted.errback(error)
+
+    def _open_client(self) -> AMQClient | None:
+        return None if self._client is None or self._client.closed else self._client
 
     async def _begin(self, subscription: Subscription, client: AMQClient) -> None:
         if subscription.cancelled:
             return
-        await subscription.begin(client)
+        try:
+            await subscription.begin(client)
+        except Closed as closed:
+            error = translated(closed, f"subscribing to {subscription.channel}")
+            if client.closed or not isinstance(error, _REFUSALS):
+                raise
+            self._refused(subscription, error)
+        else:
+            self._begun(subscription)
+        if subscription in self._deletions:
+            await self._delete(subscription, client)
+
+    def _begun(self, subscription: Subscription) -> None:
         ready = self._subscriptions.get(subscription)
         if ready is not None:
             self._subscriptions[subscription] = None
             ready.callback(subscription)
+
+    def _refused(self, subscription: Subscription, error: CrewError) -> None:
+        if subscription not in self._subscriptions:
+            # It was cancelled meanwhile.
+            return
+        ready = self._subscriptions.pop(subscription)
+        subscription.stop(error)
+        if ready is not None:
+            ready.errback(error)
+        else:
+            self.log.error("a subscription has ended: {error}", error=str(error))
+
+    async def _delete(self, subscription: Subscription, client: AMQClient) -> None:
+        error: CrewError | None = None
+        try:
+            await subscription.delete(client)
+        except (Closed, CrewError) as reason:
+            if client.closed:
+                # The next connection does it.
+                return
+            error = translated(reason, f"deleting the queue of {subscription.channel}")
+        deleted = self._deletions.pop(subscription, None)
+        if deleted is None:
+            # The client was stopped meanwhile.
+            return
+        if error is None:
+            deleted.callback(None)
+        else:
+            deleted.errback(error)
 
     def _not_begun(self, failure: Failure, client: AMQClient) -> None:
         # With the channel the connection ends, and the next one begins anew.
@@ -552,6 +695,14 @@ class Subscriptions:
     def _given_up(self, subscription: Subscription) -> None:
         self._subscriptions[subscription] = None
         subscription.cancel()
+
+
+async def _all(coroutines: list[Coroutine[Deferred[Any], Any, None]]) -> None:
+    """Run them all at once; raises what the first one raises that fails."""
+    try:
+        await gatherResults([Deferred.fromCoroutine(each) for each in coroutines], consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
 
 
 def _check(channel: str, durable: str | None, buffer: int, overflow: str) -> None:

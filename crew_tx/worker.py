@@ -137,6 +137,7 @@ class Worker(service.Service):
         self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
         self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
+        self._task_events = TaskPublisher(reactor, self._events)
         self._answers = Answers(reactor, self._publisher, self._unsendable)
         self._pool = self._make_pool(threads, max_stuck, create_threads)
         self._runner = self._make_runner()
@@ -167,13 +168,14 @@ class Worker(service.Service):
             settings=self.settings,
             check_headers=_check_reply_headers,
             in_thread=self._in_thread,
-            publisher=TaskPublisher(self._reactor, self._events),
+            publisher=self._task_events,
         )
 
     def _make_control(self, allowed: frozenset[Right], commands: Iterable[Command]) -> ControlQueue:
         self._commands = Commands(
             self.worker_id,
             self._codec,
+            self._in_thread,
             [*BuiltinCommands(self).all(), *commands],
             allowed,
             self._answers.send_command_answer,
@@ -398,6 +400,9 @@ class Worker(service.Service):
         self._answered_calls.add(call_id, reply_to)
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
+        if self._task_events.waiting:
+            # Whoever has the answer may look for what the task published.
+            self._task_events.flush()
         taken: Any = attempt.delivery
         call = attempt.call
         try:

@@ -7,14 +7,16 @@ over, which is the test's; so a call is through before it is waited for.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 
 from crew_tx import Reply
-from crew_tx.blocking import Client
+from crew_tx.blocking import LONGEST_WAIT, Client
 from crew_tx.errors import (
     ClientStoppedError,
     ConfigurationError,
@@ -180,6 +182,13 @@ class CallTests(BlockingTestCase):
         self.client.call("sum", wait=4)
         self.assertEqual(self.waits, [2 * 86_400 + 7, 27, 20, 4])
 
+    def test_no_thread_waits_longer_than_it_can(self) -> None:
+        """Though a message may wait for ever to be written."""
+        self.client = self.make(publish_timeout=math.inf)
+        self.client.send("sum", wait=LONGEST_WAIT)
+        self.client.send("sum")
+        self.assertEqual(self.waits, [LONGEST_WAIT, TIMEOUT_MAX])
+
     def test_a_wait_that_is_over_cancels_the_call(self) -> None:
         """The deferring client waits no more, either."""
         error = self.assertRaises(WaitTimeoutError, self.client.call, "sum", wait=1)
@@ -200,8 +209,12 @@ class CallTests(BlockingTestCase):
 
     def test_wrong_arguments(self) -> None:
         """Nothing is sent."""
-        for wait in (0, -1, True, "1"):
+        for wait in (0, -1, True, "1", math.inf, math.nan, TIMEOUT_MAX):
             self.assertRaises(InvalidArgumentError, self.client.call, "sum", wait=wait)
+            self.assertRaises(InvalidArgumentError, self.client.control, "ping", timeout=wait)
+            self.assertRaises(InvalidArgumentError, self.client.connect, wait)
+            self.assertRaises(InvalidArgumentError, self.client.close, wait)
+        self.assertIsNone(self.client._client)
         self.assertRaises(InvalidArgumentError, self.client.call, "sum", expiration="long")
         self.assertRaises(TypeError, self.client.call, "sum", callback=print)
         self.assertRaises(InvalidArgumentError, self.client.call, "")
@@ -296,6 +309,141 @@ class ParallelTests(BlockingTestCase):
         self.assertRaises(WaitTimeoutError, calls.result, 1)
         assert self.client._client is not None
         self.assertEqual(self.client._client.status().pending, 0)
+
+
+class MapTests(BlockingTestCase):
+    """One task for many items."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.asked: list[int] = []
+
+    def items(self, count: int) -> Iterator[int]:
+        """Numbers, noted when they are asked for."""
+        for number in range(count):
+            self.asked.append(number)
+            yield number
+
+    def publish_received(self, peer: Peer, sent: Sent) -> None:
+        """Answer what has an answer; the task "same" has its own data."""
+        if sent.fields["routing_key"] == "same":
+            self.answers["same"] = CODEC.decode(sent.body or b"", "application/cbor")
+        super().publish_received(peer, sent)
+
+    def pending(self) -> int:
+        """Calls that the deferring client waits for."""
+        assert self.client._client is not None
+        return self.client._client.status().pending
+
+    def test_results_come_in_order(self) -> None:
+        """Of any iterable, with the options of a call; each has its own wait."""
+        results = self.client.map("same", self.items(5), window=2, priority=100)
+        self.assertEqual((self.asked, self.calls), ([], []))
+        self.assertEqual(list(results), [0, 1, 2, 3, 4])
+        self.assertEqual({(sent.properties or {})["priority"] for sent in self.calls}, {3})
+        self.assertEqual(list(self.client.map("same", [])), [])
+
+    def test_items_are_asked_for_as_results_are_taken(self) -> None:
+        """A window of them ahead at most, where answers are late."""
+        results = self.client.map("late", self.items(9), window=3)
+
+        def waited(eventual: Eventual, seconds: float) -> Any:
+            if not eventual.ready:
+                self.answer(self.calls[len(taken)], len(taken))
+            return wait(eventual, _SHORT)
+
+        wait, taken = Eventual.wait, list[int]()
+        self.patch(Eventual, "wait", waited)
+        for value in results:
+            taken.append(value)
+            self.assertEqual(len(self.asked), min(len(taken) + 2, 9))
+        self.assertEqual(taken, list(range(9)))
+
+    def test_a_result_is_not_kept_waiting_for_items(self) -> None:
+        """What is there already is handed over before the window is full."""
+        results = self.client.map("same", self.items(100))
+        self.assertEqual((next(results), self.asked), (0, [0]))
+        results.close()
+
+    def test_results_may_come_as_they_are_answered(self) -> None:
+        """Where that is asked for."""
+        results = self.client.map("late", [1, 2], ordered=False)
+
+        def waited(eventual: Eventual, seconds: float) -> Any:
+            if not eventual.ready:
+                sent = self.calls.pop()
+                self.answer(sent, CODEC.decode(sent.body or b"", "application/cbor"))
+            return wait(eventual, _SHORT)
+
+        wait = Eventual.wait
+        self.patch(Eventual, "wait", waited)
+        self.assertEqual(list(results), [2, 1])
+
+    def test_errors(self) -> None:
+        """They are raised, or are values; either way calls are made again first."""
+
+        def waited(eventual: Eventual, seconds: float) -> Any:
+            while self.pending():
+                self.serve()
+            return wait(eventual, _SHORT)
+
+        wait = Eventual.wait
+        self.patch(Eventual, "wait", waited)
+        self.answers["sum"] = FAILURE
+        results = self.client.map("sum", [1], retries=2)
+        self.assertRaises(RemoteError, next, results)
+        self.assertEqual((len(self.calls), list(results)), (3, []))
+        errors = list(self.client.map("sum", [1, 2], errors="value"))
+        self.assertEqual([type(error) for error in errors], [RemoteError, RemoteError])
+
+    def test_the_wait_has_a_limit(self) -> None:
+        """For each result, with its retries; then all that is out is cancelled."""
+        for options, limit in (({"retries": 1}, 54), ({"wait": 3, "retries": 1}, 3)):
+            results = self.client.map("late", self.items(9), window=2, expiration=10, **options)
+            self.assertRaises(WaitTimeoutError, next, results)
+            self.assertEqual((self.waits[-1], self.pending()), (limit, 0))
+
+    def test_a_loop_that_ends_early(self) -> None:
+        """What is out is cancelled."""
+        self.answers["sum"] = 1
+        for _ in self.client.map("sum", self.items(9), window=3):
+            del self.answers["sum"]
+            break
+        self.assertEqual(self.pending(), 0)
+        results = self.client.map("sum", self.broken())
+        self.assertRaises(KeyError, next, results)
+        self.assertEqual((len(self.calls), self.pending()), (2, 0))
+
+    def broken(self) -> Iterator[int]:
+        """Items that end with an error."""
+        yield 1
+        raise KeyError("no more")
+
+    def test_wrong_arguments(self) -> None:
+        """They are told at once, and nothing is sent."""
+        for options in ({"window": 0}, {"retries": -1}, {"errors": "no"}, {"wait": 0}, {"expiration": "x"}):
+            arguments: Any = options
+            self.assertRaises(InvalidArgumentError, self.client.map, "sum", [1], **arguments)
+        nothing: Any = None
+        self.assertRaises(InvalidArgumentError, self.client.map, "sum", nothing)
+        self.assertEqual(self.attempts, [])
+
+    def test_results_are_reduced(self) -> None:
+        """In this thread; what the reducer raises cancels what is out."""
+        total = self.client.map_reduce("same", lambda so_far, value: so_far + value, self.items(5), 100)
+        self.assertEqual(total, 110)
+        self.assertEqual(self.client.map_reduce("same", max, [], 7), 7)
+        self.assertRaises(TypeError, self.client.map_reduce, "same", max, self.items(5), None, window=2)
+        self.assertEqual(self.pending(), 0)
+
+    def test_a_client_that_is_closed(self) -> None:
+        """It is told of when the first result is taken, as is the wrong thread."""
+        results = self.client.map("sum", [1])
+        self.client.close()
+        self.assertRaises(ClientStoppedError, next, results)
+        results = self.client.map("sum", [1])
+        self.is_reactor_thread = True
+        self.assertRaises(WrongThreadError, next, results)
 
 
 class LifeTests(BlockingTestCase):

@@ -16,6 +16,7 @@ from crew_tx.errors import ClientStoppedError, InvalidArgumentError
 from crew_tx.message import Answer, command_properties
 from tests.amqp.peer import Sent
 from tests.roles import CODEC
+from tests.threads import Threads
 from tests.workers import WorkerTestCase
 
 
@@ -25,6 +26,7 @@ class CommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.sent: list[tuple[Answer, str]] = []
         self.ran: list[Any] = []
+        self.in_thread = Threads()
         self.commands = self.make()
 
     def make(
@@ -33,7 +35,7 @@ class CommandsTests(SynchronousTestCase):
         """With the commands ``do``, and ``end``, which a worker must allow."""
         known = [Command("do", function or self.ran.append), Command("end", self.ran.append, "kill")]
         take = send or (lambda answer, reply_to: self.sent.append((answer, reply_to)))
-        return Commands("w", CODEC, known, frozenset(allowed or ("look",)), take)
+        return Commands("w", CODEC, self.in_thread, known, frozenset(allowed or ("look",)), take)
 
     def come(self, request: Any, exchange: str = "crew.control", **changes: Any) -> None:
         """A message comes to the control queue."""
@@ -121,6 +123,31 @@ class CommandsTests(SynchronousTestCase):
         self.come({"c": "do"}, content_type="application/none")
         self.assertEqual(self.answered()[1], "raised")
         self.assertEqual(self.ran, [])
+
+    def test_one_that_is_too_large(self) -> None:
+        """On the wire or inflated: it is refused before anybody looks at it."""
+        for serializer, size in (("json", 128 * 1024), ("cbor", 16 * 1024 * 1024)):
+            self.sent.clear()
+            encoded = CODEC.encode({"c": "do", "x": "x" * size}, serializer, serializer == "cbor")
+            properties = command_properties("c1", "client-1", encoded.content_type, 1000, 7)
+            if encoded.content_encoding is not None:
+                properties["content_encoding"] = encoded.content_encoding
+            self.commands.received(Delivery("t", 1, False, "crew.control", "mgt", properties, encoded.body))
+            text, kind = self.answered()
+            self.assertEqual(kind, "raised")
+            self.assertIn("limit", text)
+        self.assertEqual(self.ran, [])
+
+    def test_a_large_answer_is_written_in_a_thread(self) -> None:
+        """And what goes wrong there is the answer, too."""
+        values: list[Any] = [["x"] * 2000, [object()] * 2000]
+        for value, expected in zip(values, (None, "raised"), strict=True):
+            self.sent.clear()
+            self.commands = self.make(lambda request, value=value: value)
+            self.come({"c": "do"})
+            self.assertEqual(self.sent, [])
+            self.in_thread.run()
+            self.assertEqual(self.answered()[1], expected)
 
     def test_the_exchange_that_callers_may_write_to(self) -> None:
         """By it a command is refused, and not even answered."""

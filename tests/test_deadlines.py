@@ -90,6 +90,28 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertLess(len(deadlines._heap), 200)
         self.assertEqual(deadlines.overdue(1e9), ["stays"])
 
+    def test_what_is_set_again_and_again_does_not_pile_up(self) -> None:
+        """The same for the same key costs nothing; cleared meanwhile, no more than what was cleared does."""
+        deadlines = self.table(stays=1e9, same=1e6)
+        for _ in range(1000):
+            deadlines.set("same", 1e6)
+        self.assertEqual(len(deadlines._heap), 2)
+        for _ in range(1000):
+            deadlines.clear("same")
+            deadlines.set("same", 1e6)
+        self.assertLess(len(deadlines._heap), 100)
+        self.assertEqual(deadlines.overdue(1e9), ["same", "stays"])
+
+    def test_equal_deadlines_keep_their_order_over_a_rebuild(self) -> None:
+        """The order is that of the last setting."""
+        deadlines = self.table(first=2.0, second=1.0)
+        deadlines.set("first", 1.0)
+        for when in range(100):
+            deadlines.set("other", 10.0 + when)
+        deadlines.set("third", 1.0)
+        self.assertLess(len(deadlines._heap), 100)
+        self.assertEqual(deadlines.overdue(1.0), ["second", "first", "third"])
+
     def test_a_long_heap_is_not_rebuilt_each_time(self) -> None:
         """With a thousand deadlines the heap may be twice as long, and is left alone till then."""
         deadlines = self.table(**{f"k{number}": 1.0 for number in range(1000)})

@@ -36,6 +36,7 @@ from crew_tx.cli.settings import SETTINGS
 from crew_tx.client import Client
 from crew_tx.control import BuiltinCommands, command
 from crew_tx.message import ErrorKind
+from crew_tx.pubsub import Subscription
 from crew_tx.tasks.context import Context, Request
 from crew_tx.testing.rabbitmq import BROKER_VARIABLE
 from crew_tx.topology import EXCHANGES
@@ -124,7 +125,8 @@ class NamesTests(SynchronousTestCase):
 
     def test_every_argument_is_there(self) -> None:
         """Of a client's methods, of what declares tasks and commands, or of an error."""
-        methods = [getattr(kind, name) for kind in (Client, BlockingClient) for name in vars(kind)]
+        kinds = (Client, BlockingClient, Subscription)
+        methods = [getattr(kind, name) for kind in kinds for name in vars(kind)]
         functions = [*filter(callable, methods), Client, Task, Service, command]
         known = {name for function in functions for name in signature(function).parameters}
         of_errors = {"reason", "maybe_sent"}

@@ -10,12 +10,15 @@ from twisted.logger import LogLevel, capturedLogs
 
 from crew_tx.codec import LARGE
 from crew_tx.errors import (
+    AccessRefusedError,
     ClientStoppedError,
     ConnectionLostError,
     EncodeError,
     InvalidArgumentError,
     MessageTooLargeError,
+    NotFoundError,
     OutboxFullError,
+    PreconditionFailedError,
 )
 from crew_tx.message import Event, event_properties
 from crew_tx.pubsub import Missed, Subscription, TaskPublisher
@@ -360,6 +363,138 @@ class BeginTests(SubscribeTestCase):
         self.accept()
         self.successResultOf(subscribed)
 
+    def test_many_begin_at_once(self) -> None:
+        """The time that a connection has to get ready is enough for any number of them."""
+        subscribed = [self.client.subscribe(f"news.{number}", self.had.append) for number in range(50)]
+        held: list[Sent] = []
+        self.client.connect()
+        peer = self.accept(lambda peer: peer.answers.update({"queue.bind": self._held_if_news(held)}))
+        self.assertEqual(len(held), 50)
+        for sent in held:
+            peer.send(sent.channel, "queue.bind-ok")
+        peer.settle()
+        self.assertEqual(len({self.successResultOf(each) for each in subscribed}), 50)
+        self.assertTrue(self.client.status().connected)
+
+    def _held_if_news(self, held: list[Sent]) -> Callable[[Sent], None]:
+        def bind(sent: Sent) -> None:
+            if sent.fields["routing_key"].startswith("news."):
+                held.append(sent)
+            else:
+                self.peer.send(sent.channel, "queue.bind-ok")
+
+        return bind
+
+    def test_one_that_ends_the_attempt(self) -> None:
+        """What may pass is tried again with the next connection, all of them together."""
+        subscribed = [self.client.subscribe(channel, self.had.append) for channel in ("a", "b")]
+        self.client.connect()
+
+        def locked(peer: Peer) -> None:
+            peer.answers["basic.qos"] = lambda sent: peer.send(
+                sent.channel, "channel.close", reply_code=405, reply_text="locked"
+            )
+
+        self.accept(locked)
+        self.assertFalse(self.client.status().connected)
+        for each in subscribed:
+            self.assertNoResult(each)
+        self.peer.settle()
+        self.advance(5)
+        self.accept()
+        for each in subscribed:
+            self.successResultOf(each)
+
+
+class RefusedTests(SubscribeTestCase):
+    """What the broker refuses is that subscription's alone."""
+
+    def refusing(self, step: str, code: int) -> Callable[[Peer], None]:
+        """Changes a peer: it refuses a step of one durable subscription, and no other."""
+
+        def change(peer: Peer) -> None:
+            usual = peer.answers.get(step, peer._respond)
+
+            def answer(sent: Sent) -> None:
+                if sent.fields["queue"] != "crew.sub.refused":
+                    usual(sent)
+                    return
+                peer.send(sent.channel, "channel.close", reply_code=code, reply_text="no")
+
+            peer.answers[step] = answer
+
+        return change
+
+    def test_on_a_connection_that_is_ready(self) -> None:
+        """Its Deferred says why, and the connection stays."""
+        self.connect()
+        for step in ("queue.declare", "queue.bind", "basic.consume"):
+            for code, kind in (
+                (403, AccessRefusedError),
+                (404, NotFoundError),
+                (406, PreconditionFailedError),
+            ):
+                usual = self.peer.answers.get(step)
+                self.refusing(step, code)(self.peer)
+                subscribed = self.client.subscribe("news", self.had.append, durable="refused")
+                self.peer.settle()
+                self.assertIn("news", str(self.failureResultOf(subscribed, kind).value))
+                self.assertTrue(self.client.status().connected, step)
+                self.assertEqual(len(self.client._subscriptions), 0)
+                self.peer.answers[step] = usual or self.peer._respond
+        self.subscribe()
+        self.event(1)
+        self.assertEqual(self.had, [1])
+
+    def test_while_a_connection_gets_ready(self) -> None:
+        """The client connects, and the others begin."""
+        refused = self.client.subscribe("a", self.had.append, durable="refused")
+        other = self.client.subscribe("b", self.had.append)
+        self.client.connect()
+        self.accept(self.refusing("queue.declare", 406))
+        self.failureResultOf(refused, PreconditionFailedError)
+        self.successResultOf(other)
+        self.assertTrue(self.client.status().connected)
+        declared = [
+            sent.fields["queue"]
+            for sent in self.reconnect(self.refusing("queue.declare", 406)).read()
+            if sent.name == "queue.declare"
+        ]
+        self.assertNotIn("crew.sub.refused", declared)
+
+    def test_after_it_had_begun(self) -> None:
+        """It is logged, and ends."""
+        self.connect()
+        subscription = self.subscribe(durable="refused")
+        levels = self.logged(lambda: self.reconnect(self.refusing("queue.declare", 403)))
+        self.assertIn("error", levels)
+        self.assertTrue(self.client.status().connected)
+        self.assertEqual((subscription.cancelled, len(self.client._subscriptions)), (True, 0))
+        self.successResultOf(subscription.cancel())
+
+    def test_one_that_is_cancelled_meanwhile(self) -> None:
+        """Nobody waits for the refusal."""
+        self.connect()
+        self.refusing("queue.declare", 403)(self.peer)
+        subscribed = self.client.subscribe("news", self.had.append, durable="refused")
+        subscribed.cancel()
+        self.failureResultOf(subscribed, CancelledError)
+        self.assertNotIn("error", self.logged(self.peer.settle))
+        self.assertTrue(self.client.status().connected)
+
+    def test_a_channel_that_the_broker_closes_later(self) -> None:
+        """A subscriber must not go deaf: the connection is made anew."""
+        self.connect()
+        self.subscribe(durable="mine")
+        self.peer.send(self.on, "channel.close", reply_code=406, reply_text="no ack came in time")
+        self.peer.settle()
+        self.assertFalse(self.client.status().connected)
+        self.advance(5)
+        self.accept()
+        self.consumed()
+        self.event(1)
+        self.assertEqual(self.had, [1])
+
 
 class EventTests(SubscribeTestCase):
     """What callbacks get."""
@@ -687,6 +822,30 @@ class CancelTests(SubscribeTestCase):
             self.assertEqual(self.peer.names()[-2:], ["basic.cancel", "channel.close"], step)
             self.assertTrue(self.client.status().connected, step)
 
+    def test_what_was_handled_is_acknowledged_before_the_client_closes(self) -> None:
+        """A durable subscriber would get it again."""
+        self.connect()
+        slow = Slow()
+        self.subscribe(callback=lambda data: slow(data) if data == 3 else None, durable="mine")
+        self.events(1, 2, 3)
+        self.close(self.client)
+        sent = self.peer.read()
+        names = [each.name for each in sent]
+        self.assertLess(names.index("basic.ack"), names.index("connection.close"))
+        [ack] = [each.fields for each in sent if each.name == "basic.ack"]
+        self.assertEqual((ack["delivery_tag"], bool(ack["multiple"])), (2, True))
+        slow.done()
+
+    def test_a_callback_that_closes_the_client(self) -> None:
+        """The event that it has counts as handled, and those behind it don't."""
+        self.connect()
+        closed: list[Deferred[None]] = []
+        self.subscribe(callback=lambda data: closed.append(self.client.close()), durable="mine")
+        self.events(1, 2)
+        self.ended(lambda: closed[0])
+        acks = [each.fields["delivery_tag"] for each in self.peer.read() if each.name == "basic.ack"]
+        self.assertEqual((acks, len(closed)), ([1], 1))
+
     def test_the_client_is_closed(self) -> None:
         """All end; no event comes from what waits."""
         self.connect()
@@ -697,6 +856,107 @@ class CancelTests(SubscribeTestCase):
         slow.done()
         self.assertEqual((slow.had, subscription.cancelled), ([1], True))
         self.successResultOf(subscription.cancel())
+
+
+class DeleteTests(SubscribeTestCase):
+    """Deleting the queue of a durable subscription."""
+
+    def deletes(self) -> list[str]:
+        """What is declared and deleted of subscribers, in order."""
+        return [
+            sent.name
+            for sent in self.peer.read()
+            if sent.name in ("queue.delete", "queue.declare") and sent.fields["queue"] == "crew.sub.mine"
+        ]
+
+    def test_without_a_connection_the_next_one_does_it(self) -> None:
+        """In place of declaring it; the one after that does nothing."""
+        self.connect()
+        subscription = self.subscribe(durable="mine")
+        self.peer.lose()
+        deleted = subscription.cancel(delete=True)
+        self.assertNoResult(deleted)
+        self.advance(5)
+        self.accept()
+        self.assertIsNone(self.successResultOf(deleted))
+        self.assertEqual(self.deletes(), ["queue.delete"])
+        self.reconnect()
+        self.assertEqual(self.deletes(), [])
+
+    def test_one_of_the_same_name_is_declared_behind_that(self) -> None:
+        """It would lose its queue otherwise."""
+        self.connect()
+        subscription = self.subscribe(durable="mine")
+        self.peer.lose()
+        subscription.cancel(delete=True)
+        again = self.client.subscribe("news", self.had.append, durable="mine")
+        self.advance(5)
+        self.accept()
+        self.successResultOf(again)
+        self.assertEqual(self.deletes(), ["queue.delete", "queue.declare"])
+
+    def test_the_connection_is_lost_meanwhile(self) -> None:
+        """The next one does it."""
+        for step in ("basic.cancel", "channel.open", "queue.delete"):
+            self.make()
+            self.connect()
+            subscription = self.subscribe(durable="mine")
+            self.peer.lose_at(step)
+            deleted = subscription.cancel(delete=True)
+            self.peer.settle()
+            self.assertNoResult(deleted)
+            self.advance(5)
+            self.accept()
+            self.successResultOf(deleted)
+            self.assertEqual(self.deletes(), ["queue.delete"], step)
+            self.close(self.client)
+
+    def test_while_it_begins_anew(self) -> None:
+        """Deleted before the declaration, the queue would stay."""
+        self.connect()
+        subscription = self.subscribe(durable="mine")
+        held: list[Sent] = []
+
+        def hold(peer: Peer) -> None:
+            peer.answers["basic.qos"] = held.append
+
+        peer = self.reconnect(hold)
+        deleted = subscription.cancel(delete=True)
+        peer.settle()
+        self.assertNoResult(deleted)
+        peer.send(held[0].channel, "basic.qos-ok")
+        peer.settle()
+        self.successResultOf(deleted)
+        self.assertEqual(self.deletes(), ["queue.declare", "queue.delete"])
+        self.assertTrue(self.client.status().connected)
+
+    def test_a_refusal(self) -> None:
+        """Is the Deferred's, now or with the next connection; the connection stays."""
+        self.connect()
+        for connected in (True, False):
+            subscription = self.subscribe(durable="mine")
+            if connected:
+                self.peer.refuse("queue.delete", 403, "no")
+                deleted = subscription.cancel(delete=True)
+                self.peer.settle()
+            else:
+                self.peer.lose()
+                deleted = subscription.cancel(delete=True)
+                self.advance(5)
+                self.accept(lambda peer: peer.refuse("queue.delete", 403, "no"))
+            self.failureResultOf(deleted, AccessRefusedError)
+            self.assertTrue(self.client.status().connected)
+
+    def test_the_client_is_closed_before(self) -> None:
+        """Nothing was deleted, and it is said; also to who asks for it after that."""
+        self.connect()
+        first, second = self.subscribe(durable="mine"), self.subscribe(durable="other")
+        self.peer.lose()
+        deleted = first.cancel(delete=True)
+        self.close(self.client)
+        self.failureResultOf(deleted, ClientStoppedError)
+        self.failureResultOf(second.cancel(delete=True), ClientStoppedError)
+        self.successResultOf(second.cancel())
 
 
 def _raise(error: Exception) -> Callable[..., Any]:

@@ -320,6 +320,38 @@ class AnswerTests(WorkerTestCase):
         self.assertEqual([value for kind, value in self.sent() if kind == "reply"], [0, 1, 2, 3])
 
 
+class EventTests(WorkerTestCase):
+    """What tasks publish."""
+
+    def test_an_event_leaves_before_the_answer(self) -> None:
+        """From the reactor and from a thread, however late the reactor is told of it; and once."""
+
+        @Task("here")
+        async def here(req: Any) -> None:
+            context.pubsub.publish("a", 1)
+            context.pubsub.publish("b", 2)
+
+        @Task("there")
+        def there(req: Any) -> None:
+            context.pubsub.publish("a", 1)
+            context.pubsub.publish("b", 2)
+
+        self.start(here, there)
+        held: list[Any] = []
+        self.patch(self.reactor, "callFromThread", lambda function, *args: held.append((function, args)))
+        for task_id in ("here", "there"):
+            self.call(task_id)
+            self.threads.step_all()
+            published = [sent.fields for sent in self.peer.read() if sent.name == "basic.publish"]
+            self.assertEqual(
+                [(fields["exchange"], fields["routing_key"]) for fields in published],
+                [("crew.pubsub", "a"), ("crew.pubsub", "b"), ("crew.replies", "client-1")],
+            )
+        for function, args in held:
+            function(*args)
+        self.assertNotIn("basic.publish", self.peer.names())
+
+
 class SaturationTests(WorkerTestCase):
     """All threads are busy: others may have what waits here."""
 

@@ -60,6 +60,7 @@ class AMQChannel(_AMQChannel):
         the client's ``basic_return_queue``.
     :ivar on_confirm: called with (delivery tag, multiple, acked) for confirms.
     :ivar on_closed: called with the reason when it ends, whoever ends it.
+    :ivar is_expendable: whether its connection is to go on where the broker closes it.
     """
 
     log = Logger()
@@ -73,6 +74,7 @@ class AMQChannel(_AMQChannel):
         self.on_return: Callable[[Returned], object] | None = None
         self.on_confirm: Callable[[int, bool, bool], object] | None = None
         self.on_closed: Callable[[object], object] | None = None
+        self.is_expendable = False
         self.published = 0
         self._closing = False
         self._awaits_close_ok = False

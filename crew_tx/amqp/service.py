@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from txamqp.client import Closed
 from zope.interface import implementer
 
+from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.endpoint import CONNECT_TIMEOUT, client_endpoint
 from crew_tx.amqp.errors import FATAL, translated
 from crew_tx.amqp.factory import AMQFactory
@@ -103,8 +104,9 @@ class BrokerConnection(Service):
     """
     Keeps one connection to one of several brokers.
 
-    A channel that the broker closes ends the connection: whatever it was for
-    is made anew with the next one, instead of being missing without a sound.
+    A channel that the broker closes ends the connection, unless it is expendable:
+    whatever it was for is made anew with the next one, instead of being missing
+    without a sound.
 
     :param prepare: an async function, called with each new connection once it
         is logged in; it counts as connected when that is done.
@@ -207,9 +209,7 @@ class BrokerConnection(Service):
         self._endpoint.stay()
         self.client = client
         self.last_failure = None
-        client.on_channel_failed = lambda channel, failure: client.fail(
-            translated(failure, "using a channel")
-        )
+        client.on_channel_failed = _channel_failed
         client.disconnected.wait().addCallback(lambda _: self._lost(client))
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -267,6 +267,11 @@ class _Reporting:
             return failure
 
         return self._endpoint.connect(protocolFactory).addErrback(report)
+
+
+def _channel_failed(channel: AMQChannel, failure: Failure) -> None:
+    if not channel.is_expendable:
+        channel.client.fail(translated(failure, "using a channel"))
 
 
 def _login_error(client: AMQClient, url: BrokerURL, error: Closed) -> CrewError:

@@ -186,6 +186,11 @@ class ChannelSession(ChannelMethods):
         """How many messages more it was delivered than it has published."""
         return self._channel.delivered - self._published
 
+    @property
+    def unsettled(self) -> int:
+        """How many of its deliveries wait for an acknowledgement."""
+        return self._channel.unsettled
+
     def congest(self, congested: bool) -> None:
         """Hold deliveries back while the client does not read."""
         self._channel.congest(congested, self._session.now)

@@ -113,6 +113,9 @@ class BrokerProtocol(Protocol):
     def _write(self, data: bytes) -> None:
         self._heartbeats.wrote()
         self._outgoing.write(data)
+        if self._paused and not self.session.waits:
+            # What it was delivered meanwhile, it has to acknowledge.
+            self._resume()
 
     def _send_heartbeat(self) -> None:
         self._write(frames.pack_heartbeat())

@@ -76,6 +76,10 @@ class Message:
         return Message(self.exchange, self.routing_key, properties, self.body, hidden=hidden)
 
 
+#: Bytes that a message in a queue takes beside its body and its encoded properties.
+ENTRY_SIZE = 1024
+
+
 class Entry:
     """
     A message in one queue.
@@ -85,9 +89,11 @@ class Entry:
     :ivar expires: when it does; None for never.
     :ivar redelivered: whether a consumer had it before.
     :ivar returns: how often it came back, as quorum queues count.
+    :ivar size: bytes of its body, which is what a queue's limit counts.
+    :ivar held: bytes that it takes here, about: its properties and its place in the queue, too.
     """
 
-    __slots__ = ("expires", "message", "position", "priority", "redelivered", "returns", "size")
+    __slots__ = ("expires", "held", "message", "position", "priority", "redelivered", "returns", "size")
 
     def __init__(self, message: Message, position: int, priority: int, expires: float | None) -> None:
         self.message = message
@@ -97,6 +103,7 @@ class Entry:
         self.redelivered = False
         self.returns = 0
         self.size = len(message.body)
+        self.held = self.size + len(message.encoded) + ENTRY_SIZE
 
     def __lt__(self, other: Entry) -> bool:
         """Whether it is delivered before another: higher priorities first, then the older."""

@@ -188,7 +188,7 @@ class Broker:
 
     :param users: passwords by name; ``guest`` with ``guest`` by default.
     :param vhosts: the names of the virtual hosts.
-    :param memory_limit: bytes of messages past which publishers are blocked.
+    :param memory_limit: bytes that messages may take, by ``Entry.held``, before publishers are blocked.
     :param on_alarm: called with whether there is an alarm now, when that changes.
     """
 
@@ -232,7 +232,12 @@ class Broker:
 
         Who answers calls acknowledges each behind its answer: so answers have to get in, or nothing gets out.
         """
-        return self._is_full and not self._raised and self.bytes <= self.memory_limit + RESERVE
+        return self.is_full_alone and self.bytes <= self.memory_limit + RESERVE
+
+    @property
+    def is_full_alone(self) -> bool:
+        """Whether the alarm is for what the broker holds, and for that alone: so acknowledgements end it."""
+        return self._is_full and not self._raised
 
     def raise_alarm(self, resource: str) -> None:
         """Block publishers; ``resource`` is what clients are told to be low."""

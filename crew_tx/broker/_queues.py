@@ -29,7 +29,7 @@ class Queue:
 
     :param owner: the connection that an exclusive queue belongs to, else None.
     :param on_dead: called with a message that is to be dead-lettered, and why.
-    :param on_bytes: called with how many bytes more, or fewer, it holds.
+    :param on_bytes: called with how many bytes more, or fewer, it holds, by ``Entry.held``.
     :ivar sources: the exchanges that are bound to it.
     :ivar used: when it was used last, for ``x-expires``.
     :ivar wakes: when its head expires, so that somebody looks at it then.
@@ -66,6 +66,7 @@ class Queue:
         self._had_consumers = False
         self._last = 0
         self._bytes = 0
+        self._held = 0
         self._on_dead = on_dead
         self._on_bytes = on_bytes
 
@@ -126,15 +127,20 @@ class Queue:
         consumer = None if len(self) else self._next_consumer()
         if consumer is not None:
             if not consumer.no_ack:
-                self._on_bytes(entry.size)
+                self._on_bytes(entry.held)
             consumer.deliver(entry)
             return
-        self._on_bytes(entry.size)
+        self._on_bytes(entry.held)
         self._push(entry)
-        self._bytes += entry.size
+        self._count(entry)
         dropped = self._drop_surplus(now)
         if dropped or len(self) == 1:
             self.drop_expired(now)
+
+    def _count(self, entry: Entry) -> None:
+        """It is ready."""
+        self._bytes += entry.size
+        self._held += entry.held
 
     def requeue(self, entries: list[Entry], now: float, asked: bool) -> None:
         """
@@ -146,7 +152,7 @@ class Queue:
             entry.redelivered = True
             if self._may_return(entry):
                 self._put_back(entry, asked)
-                self._bytes += entry.size
+                self._count(entry)
             else:
                 self._drop(entry, "delivery_limit", now)
         self._requeued(now)
@@ -207,7 +213,7 @@ class Queue:
 
     def forget(self, entry: Entry) -> None:
         """Nobody has it any more: its bytes are free."""
-        self._on_bytes(-entry.size)
+        self._on_bytes(-entry.held)
 
     def purge(self) -> int:
         """
@@ -216,8 +222,8 @@ class Queue:
         :returns: how many there were.
         """
         count = len(self)
-        self._on_bytes(-self._bytes)
-        self._bytes = 0
+        self._on_bytes(-self._held)
+        self._bytes = self._held = 0
         self._clear()
         return count
 
@@ -237,6 +243,7 @@ class Queue:
     def _take(self) -> Entry:
         entry = self._pop()
         self._bytes -= entry.size
+        self._held -= entry.held
         return entry
 
     # -- consumers ---------------------------------------------------------------------

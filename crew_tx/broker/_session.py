@@ -281,12 +281,25 @@ class Session:
     @property
     def waits(self) -> bool:
         """Whether nothing more is read of the client; one that was told to wait may acknowledge meanwhile."""
-        return self.blocked and not (self._can_be_blocked and self.broker.has_reserve)
+        return (
+            self.blocked and not (self._can_be_blocked and self.broker.has_reserve) and not self._may_settle
+        )
 
     @property
     def _makes_room(self) -> bool:
         """Whether it has published no more than it was delivered, as those do who answer calls."""
-        return self.broker.has_reserve and sum(channel.balance for channel in self.channels.values()) > 0
+        if not (self.broker.has_reserve or self._may_settle):
+            return False
+        return sum(channel.balance for channel in self.channels.values()) > 0
+
+    @property
+    def _may_settle(self) -> bool:
+        """
+        Whether what it has to acknowledge would help against the alarm.
+
+        That comes behind its answers: if these were not read the broker would stay full for ever.
+        """
+        return self.broker.is_full_alone and any(channel.unsettled for channel in self.channels.values())
 
     def _block(self, resource: str) -> None:
         self.blocked = True

@@ -171,7 +171,7 @@ class BrokerFactory(ServerFactory):
         broker = self.broker
         if is_on:
             self.log.warn(
-                "low on {resource}: publishers wait. Messages have {size} bytes, and the limit is {limit}",
+                "low on {resource}: publishers wait. Messages take {size} bytes, and the limit is {limit}",
                 resource=broker.alarm,
                 size=broker.bytes,
                 limit=broker.memory_limit,

@@ -53,7 +53,7 @@ class BrokerStatus:
     """
     A broker at one moment.
 
-    :ivar bytes: what all messages have together.
+    :ivar bytes: what all messages take together, about: bodies, properties, and 1 KiB for each in each queue.
     :ivar memory_limit: past how many bytes publishers are blocked.
     :ivar alarms: what they are blocked for; empty where they aren't.
     :ivar published: how many messages clients have published since its start.

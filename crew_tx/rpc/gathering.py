@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from crew_tx.amqp.delivery import Returned
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.publisher import Publication, Publisher
-from crew_tx.codec import Codec
+from crew_tx.codec import LARGE, Codec
 from crew_tx.errors import (
     ConnectionLostError,
     CrewError,
@@ -27,12 +27,15 @@ from crew_tx.errors import (
     PublishTimeoutError,
 )
 from crew_tx.message import Answer, command_properties
+from crew_tx.rpc.replies import InThread
 from crew_tx.timer import DeadlineTimer
 from crew_tx.topology import CONTROL, check_task_id, control_key
 
 #: Seconds.
 TIMEOUT = 1.0
 _LONGEST = 3600.0
+#: Commands are read on the worker's reactor: so a larger one is neither sent nor looked at.
+COMMAND_CODEC = Codec(max_message_size=LARGE, max_inflated_size=LARGE)
 
 
 class Gathering(Publication):
@@ -40,9 +43,11 @@ class Gathering(Publication):
     One command on its way, and the answers that have come.
 
     :ivar deferred: fires with the answers, one dict a worker.
+    :ivar reading: how many answers have come that are being read.
+    :ivar is_over: whether its time is up: it ends when those are read.
     """
 
-    __slots__ = ("_owner", "answers", "deferred", "expect")
+    __slots__ = ("_owner", "answers", "deferred", "expect", "is_over", "reading")
 
     def __init__(
         self,
@@ -57,6 +62,8 @@ class Gathering(Publication):
         self._owner = owner
         self.answers: list[dict[str, Any]] = []
         self.expect = expect
+        self.reading = 0
+        self.is_over = False
         self.deferred: Deferred[list[dict[str, Any]]] | None = Deferred(lambda _: owner.cancelled(self))
 
     def returned(self, returned: Returned) -> None:
@@ -77,6 +84,7 @@ class Gatherings:
     """
     The caller's side: asks, and gathers what workers answer.
 
+    :param in_thread: calls a function in a thread of the reactor's pool: large answers are read there.
     :param client_id: where they answer to.
     :param check_running: raises a :class:`CrewError` where nothing may be asked any more.
     """
@@ -86,12 +94,14 @@ class Gatherings:
         clock: IReactorTime,
         publisher: Publisher,
         codec: Codec,
+        in_thread: InThread,
         client_id: str,
         check_running: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self._publisher = publisher
         self._codec = codec
+        self._in_thread = in_thread
         self.client_id = client_id
         self._check_running = check_running
         self._pending: dict[str, Gathering] = {}
@@ -132,7 +142,7 @@ class Gatherings:
             raise InvalidArgumentError(f"arguments is a dict, not {type(arguments).__name__}")
         if expect is not None and (isinstance(expect, bool) or not isinstance(expect, int) or expect < 1):
             raise InvalidArgumentError(f"expect is a number of workers from 1, not {expect!r}")
-        encoded = self._codec.encode({**arguments, "c": name}, "cbor")
+        encoded = COMMAND_CODEC.encode({**arguments, "c": name}, "cbor")
         call_id = f"control.{uuid4().hex}"
         properties = command_properties(
             call_id, self.client_id, encoded.content_type, ceil(timeout * 1000), int(self._clock.seconds())
@@ -148,12 +158,26 @@ class Gatherings:
         :returns: whether it was an answer to a command.
         """
         gathering = self._pending.get(answer.call_id)
-        if gathering is None:
+        if gathering is None or gathering.is_over:
             return False
-        gathering.answers.append(self._read(answer))
-        if gathering.expect is not None and len(gathering.answers) >= gathering.expect:
-            self.end(gathering)
+        gathering.reading += 1
+        if not self._codec.is_large(answer.body, answer.content_encoding):
+            self._gathered(self._read(answer), gathering)
+            return True
+        reading: Deferred[dict[str, Any]] = self._in_thread(self._read, answer)
+        reading.addErrback(lambda failure: {"wid": answer.worker, "error": str(failure.value)})
+        reading.addCallback(self._gathered, gathering)
         return True
+
+    def _gathered(self, answer: dict[str, Any], gathering: Gathering) -> None:
+        if gathering.deferred is None:
+            # It has ended while this was read.
+            return
+        gathering.reading -= 1
+        gathering.answers.append(answer)
+        has_all = gathering.expect is not None and len(gathering.answers) >= gathering.expect
+        if has_all or (gathering.is_over and not gathering.reading):
+            self.end(gathering)
 
     def _read(self, answer: Answer) -> dict[str, Any]:
         """A worker's answer; what is wrong with it is told in its place, under ``error``."""
@@ -200,7 +224,9 @@ class Gatherings:
             # Ended by what an earlier one of the same moment set off.
             return
         if gathering.sent:
-            self.end(gathering)
+            gathering.is_over = True
+            if not gathering.reading:
+                self.end(gathering)
             return
         # An empty list would say that there is no such worker.
         self._publisher.withdraw(gathering)

@@ -11,10 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from crew_tx.amqp import frames, methods
 from crew_tx.broker import Broker, BrokerFactory, _model
 from crew_tx.broker._connection import CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, MOST_WAITING, SHUTDOWN_TIMEOUT
+from crew_tx.broker._messages import ENTRY_SIZE
 from crew_tx.broker._outgoing import READ_TIMEOUT
 from tests.broker.visitors import Visitor
 
 KIB = 1024
+#: A body of so many bytes is a message that takes 64 KiB: the rest is its properties, and itself.
+BODY = 64 * KIB - ENTRY_SIZE - 2
 
 
 class ConnectionTestCase(SynchronousTestCase):
@@ -140,7 +143,7 @@ class AlarmTests(ConnectionTestCase):
         publisher.declare("q")
         publisher.names()
         for count in range(1, most):
-            publisher.publish("q", bytes(64 * KIB))
+            publisher.publish("q", bytes(BODY))
             if not publisher.transport.is_read:
                 return count
         raise AssertionError("it is read for ever")
@@ -177,7 +180,7 @@ class AlarmTests(ConnectionTestCase):
         worker.declare("answers")
         publisher.declare("q")
         for _ in range(5):
-            publisher.publish("q", bytes(64 * KIB))
+            publisher.publish("q", bytes(BODY))
         worker.consume("q", no_ack=False)
         worker.names()
         for _ in range(5):
@@ -185,6 +188,43 @@ class AlarmTests(ConnectionTestCase):
             self.assertEqual([], worker.names())
         worker.publish("answers", b"")
         self.assertEqual(["connection.blocked"], worker.names())
+
+    def test_one_that_has_to_acknowledge_is_read_past_the_reserve(self) -> None:
+        """Its acks come behind its answers: and when it has none to give, it waits for the next delivery."""
+        self.patch(_model, "RESERVE", 0)
+        publisher, worker = self.client(), self.client()
+        worker.declare("answers")
+        publisher.declare("q")
+        worker.send(1, methods.BASIC_QOS, 0, 2, False)
+        worker.consume("q", no_ack=False)
+        worker.names()
+        for _ in range(6):
+            publisher.publish("q", bytes(BODY))
+        self.assertFalse(publisher.transport.is_read)
+        for tag in range(1, 7):
+            worker.publish("answers", b"")
+            self.assertTrue(worker.transport.is_read)
+            worker.ack(tag)
+        self.assertNotIn("connection.blocked", worker.names())
+        self.assertIsNone(self.broker.alarm)
+        self.assertTrue(publisher.transport.is_read)
+
+    def test_one_that_was_not_read_is_read_when_something_is_delivered_to_it(self) -> None:
+        """It has to acknowledge that."""
+        self.patch(_model, "RESERVE", 0)
+        worker = self.client(capabilities={})
+        worker.declare("mine")
+        worker.consume("mine", no_ack=False)
+        worker.declare("answers")
+        self.client().consume("answers")
+        early = self.client()
+        self.assertEqual(6, self.published_until_it_waits(self.client()))
+        worker.publish("answers", b"")
+        self.assertFalse(worker.transport.is_read)
+        early.publish("mine", b"")
+        self.assertTrue(worker.transport.is_read)
+        worker.ack(1)
+        self.assertFalse(worker.transport.is_read)
 
     def test_an_alarm_of_somebody_elses_leaves_no_reserve(self) -> None:
         """Acknowledgements would not end it."""

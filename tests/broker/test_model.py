@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from crew_tx.amqp.properties import encode_properties
 from crew_tx.broker._errors import ReplyError
+from crew_tx.broker._messages import ENTRY_SIZE
 from crew_tx.broker._model import Broker
 from tests.broker.clients import ModelClient
 
+#: Bytes of a message without properties beside its body.
+BESIDE = ENTRY_SIZE + len(encode_properties({}))
+
 
 class ModelTestCase(SynchronousTestCase):
-    """Tests with a broker that takes 1000 bytes, and a client."""
+    """Tests with a broker that takes 10,000 bytes, and a client."""
 
     def setUp(self) -> None:
         self.alarms: list[bool] = []
-        self.broker = Broker(memory_limit=1000, on_alarm=self.alarms.append)
+        self.broker = Broker(memory_limit=10_000, on_alarm=self.alarms.append)
         self.vhost = self.broker.vhosts["/"]
         self.client = ModelClient(self.vhost)
 
@@ -26,7 +31,7 @@ class BytesTests(ModelTestCase):
         self.client.queue("a")
         self.client.publish("a", b"x" * 10)
         self.client.consume("a")
-        self.assertEqual(self.broker.bytes, 10)
+        self.assertEqual(self.broker.bytes, 10 + BESIDE)
         self.client.channel.ack(1, False, 0)
         self.assertEqual(self.broker.bytes, 0)
 
@@ -41,7 +46,7 @@ class BytesTests(ModelTestCase):
         self.client.publish("a", b"x" * 10)
         self.client.consume("a")
         self.client.channel.close(0)
-        self.assertEqual(self.broker.bytes, 10)
+        self.assertEqual(self.broker.bytes, 10 + BESIDE)
 
     def test_purged_deleted_or_expired_it_counts_no_more(self) -> None:
         for end in (
@@ -51,7 +56,7 @@ class BytesTests(ModelTestCase):
         ):
             self.client.queue("a")
             self.client.publish("a", b"x" * 10, expiration="4000")
-            self.assertEqual(self.broker.bytes, 10)
+            self.assertEqual(self.broker.bytes, 10 + BESIDE + len(b"\x044000"))
             end()
             self.assertEqual(self.broker.bytes, 0)
 
@@ -60,7 +65,7 @@ class BytesTests(ModelTestCase):
         self.client.publish("a", b"x" * 10)
         self.client.consume("a")
         self.vhost.delete_queue("a", self.client)
-        self.assertEqual(self.broker.bytes, 10)
+        self.assertEqual(self.broker.bytes, 10 + BESIDE)
         self.client.channel.close(0)
         self.assertEqual(self.broker.bytes, 0)
 
@@ -68,42 +73,51 @@ class BytesTests(ModelTestCase):
         self.client.queue("a", x_max_length=1)
         for _ in range(3):
             self.client.publish("a", b"x" * 10)
-        self.assertEqual(self.broker.bytes, 10)
+        self.assertEqual(self.broker.bytes, 10 + BESIDE)
+
+    def test_properties_and_the_message_itself_count_as_well(self) -> None:
+        """Many small messages take more than their bodies; a queue's limit counts these alone."""
+        self.client.queue("a", x_max_length_bytes=20)
+        for _ in range(3):
+            self.client.publish("a", b"x" * 10, headers={"h": "y" * 100})
+        encoded = len(encode_properties({"headers": {"h": "y" * 100}}))
+        self.assertEqual(self.broker.bytes, 2 * (10 + encoded + ENTRY_SIZE))
+        self.assertEqual(self.vhost.queues["a"].ready_bytes, 20)
 
 
 class AlarmTests(ModelTestCase):
     """When publishers are blocked."""
 
     def fill(self, size: int) -> None:
-        """Put a message into a queue."""
+        """Put a message into a queue that takes so much."""
         self.client.queue("a")
-        self.client.publish("a", b"x" * size)
+        self.client.publish("a", b"x" * (size - BESIDE))
 
     def test_past_the_limit_and_until_it_is_well_below(self) -> None:
-        self.fill(600)
-        self.fill(401)
+        self.fill(6000)
+        self.fill(4001)
         self.assertEqual((self.alarms, self.broker.alarm), ([True], "memory"))
         self.client.consume("a")
         self.client.channel.ack(2, False, 0)
         self.assertEqual((self.alarms, self.broker.alarm), ([True, False], None))
 
     def test_a_little_below_the_limit_it_stays(self) -> None:
-        self.fill(900)
-        self.fill(101)
+        self.fill(8001)
+        self.fill(2000)
         self.client.consume("a")
         self.client.channel.ack(2, False, 0)
-        self.assertEqual((self.broker.bytes, self.broker.alarm), (900, "memory"))
+        self.assertEqual((self.broker.bytes, self.broker.alarm), (8001, "memory"))
 
     def test_what_was_raised_by_hand_the_bytes_do_not_end(self) -> None:
         self.broker.raise_alarm("memory")
-        self.fill(1001)
+        self.fill(10_001)
         self.vhost.purge_queue("a", self.client)
         self.assertEqual((self.alarms, self.broker.alarms), ([True], ("memory",)))
         self.broker.clear_alarm("memory")
         self.assertEqual((self.alarms, self.broker.alarms), ([True, False], ()))
 
     def test_what_the_bytes_raised_a_hand_does_not_end(self) -> None:
-        self.fill(1001)
+        self.fill(10_001)
         self.broker.clear_alarm("memory")
         self.assertEqual(self.broker.alarm, "memory")
 
@@ -132,6 +146,13 @@ class TimeTests(ModelTestCase):
         self.assertEqual(self.broker.next_wake(), 5)
         self.broker.wake(5)
         self.assertEqual((self.broker.next_wake(), len(self.vhost.queues["a"])), (7, 1))
+
+    def test_a_queue_is_watched_once(self) -> None:
+        """However many messages it has, or is looked at."""
+        self.client.queue("a", x_message_ttl=5000)
+        for _ in range(500):
+            self.client.publish("a")
+        self.assertEqual(len(self.vhost._deadlines._heap), 1)
 
     def test_an_unused_queue(self) -> None:
         self.client.queue("a", x_expires=5000)

@@ -13,6 +13,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 
 from crew_tx import Client
+from crew_tx.errors import PreconditionFailedError
 from crew_tx.pubsub import Missed, Subscription
 from tests.integration.support import BrokerTestCase, gathered
 
@@ -139,6 +140,38 @@ class EventTests(BrokerTestCase):
         await again.complete
         self.assertEqual(again.had, {7: [0]})
         await subscription.cancel(delete=True)
+
+    async def test_what_was_handled_does_not_come_again(self) -> None:
+        """Also where the client closes right behind it."""
+        name = f"mine.{uuid4().hex}"
+        client, other = await self.client(), await self.client()
+        reader = Reader(5)
+        await client.subscribe(self.channel, reader, durable=name)
+        await self.publish(other, 0, 5)
+        await reader.complete
+        await client.close()
+        again = Reader(1)
+        subscription = await other.subscribe(self.channel, again, durable=name)
+        await self.publish(other, 7, 1)
+        await again.complete
+        self.assertEqual(again.had, {7: [0]})
+        await subscription.cancel(delete=True)
+
+    async def test_one_that_the_broker_refuses(self) -> None:
+        """Its queue exists with other arguments: the client, and all else that it does, goes on."""
+        name = f"mine.{uuid4().hex}"
+        connection = await self.amqp()
+        channel = await connection.open_channel()
+        await channel.queue_declare(queue=f"crew.sub.{name}", durable=True)
+        client = await self.client()
+        reader = Reader(1)
+        await client.subscribe(self.channel, reader)
+        with self.assertRaises(PreconditionFailedError):
+            await client.subscribe(self.channel, reader, durable=name)
+        self.assertTrue(client.status().connected)
+        await self.publish(client, 0, 1)
+        await reader.complete
+        await channel.queue_delete(queue=f"crew.sub.{name}")
 
     async def test_a_queue_that_is_deleted(self) -> None:
         """By an operator: the subscriber says so, and goes on."""

@@ -14,6 +14,7 @@ from crew_tx.errors import (
     ConnectionLostError,
     EncodeError,
     InvalidArgumentError,
+    MessageTooLargeError,
     OutboxFullError,
     PublishNackedError,
     PublishTimeoutError,
@@ -21,6 +22,7 @@ from crew_tx.errors import (
 from crew_tx.message import Answer
 from crew_tx.rpc.gathering import Gatherings
 from tests.rpc.fakes import Channel, attached
+from tests.threads import Threads
 
 _CODEC = Codec()
 
@@ -33,8 +35,11 @@ class GatheringTests(SynchronousTestCase):
         self.clock.advance(1000)
         self.channel = Channel()
         self.publisher = attached(self.clock, self.channel)
+        self.in_thread = Threads()
         self.stopped: ClientStoppedError | None = None
-        self.gatherings = Gatherings(self.clock, self.publisher, _CODEC, "client-1", self.check_running)
+        self.gatherings = Gatherings(
+            self.clock, self.publisher, _CODEC, self.in_thread, "client-1", self.check_running
+        )
         self.addCleanup(self.end)
 
     def check_running(self) -> None:
@@ -99,6 +104,43 @@ class GatheringTests(SynchronousTestCase):
         self.channel.confirm()
         self.clock.advance(1.1)
         self.assertEqual(self.successResultOf(asked), [])
+
+    def test_a_question_that_workers_would_refuse(self) -> None:
+        """It is not sent."""
+        self.failureResultOf(self.ask("eval", None, {"expr": "x" * 200_000}), MessageTooLargeError)
+        self.assertEqual(self.channel.take(), [])
+
+    def test_a_large_answer_is_read_in_a_thread(self) -> None:
+        """One that came in time counts, though it is read later; and what can't be read is told."""
+        asked = self.ask()
+        self.assertTrue(self.answer("x" * 200_000, "w1"))
+        self.assertTrue(self.answer(None, "w2", body=b"no gzip", content_encoding="gzip"))
+        self.assertTrue(self.answer("small", "w3"))
+        self.clock.advance(1.1)
+        self.assertNoResult(asked)
+        self.assertFalse(self.answer("late", "w4"))
+        self.in_thread.run()
+        self.assertNoResult(asked)
+        self.in_thread.run()
+        small, large, unreadable = self.successResultOf(asked)
+        self.assertEqual((small["wid"], len(large["result"])), ("w3", 200_000))
+        self.assertIn("not gzip", unreadable["error"])
+
+    def test_a_thread_that_fails(self) -> None:
+        """Its answer says so."""
+        asked = self.ask(expect=1)
+        self.answer("x" * 200_000)
+        self.in_thread.waiting[0][0].errback(MemoryError("no room"))
+        self.assertEqual(self.successResultOf(asked), [{"wid": "w", "error": "no room"}])
+
+    def test_an_answer_that_was_read_too_late(self) -> None:
+        """Its asker has given up; and another's question does not get it."""
+        asked, given_up = self.ask(expect=1), self.ask()
+        self.answer("x" * 200_000)
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        self.in_thread.run()
+        self.assertNoResult(asked)
 
     def test_as_many_as_are_expected(self) -> None:
         """It does not wait for the rest of the time."""
@@ -202,7 +244,8 @@ class GatheringTests(SynchronousTestCase):
         """It fails at once, and leaves nothing behind."""
         self.channel.close()
         self.publisher.stop(ClientStoppedError("another"))
-        gatherings = Gatherings(self.clock, attached(self.clock, self.channel, max_waiting=0), _CODEC, "c")
+        publisher = attached(self.clock, self.channel, max_waiting=0)
+        gatherings = Gatherings(self.clock, publisher, _CODEC, self.in_thread, "c")
         self.failureResultOf(gatherings.ask("ping"), OutboxFullError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

@@ -13,7 +13,7 @@ from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import Publisher, encode_message_properties
 from crew_tx.cli.crew.exits import FAILED, OK, UsageError, text_of
 from crew_tx.cli.crew.session import Session
-from crew_tx.errors import ClientStoppedError, DecodeError, UnroutableError
+from crew_tx.errors import ClientStoppedError, DecodeError, DeliveryError
 from crew_tx.message import Properties, call_from, call_properties, dead_letter_from
 from crew_tx.rpc.options import DEFAULT_EXPIRATION, CallOptions
 from crew_tx.rpc.outgoing import Sent
@@ -170,7 +170,7 @@ class Requeuer:
             return False
         try:
             await self._send(gotten, now)
-        except (UnroutableError, DecodeError) as error:
+        except (DeliveryError, DecodeError) as error:
             self.failed += 1
             self._session.output.note(f"{letter.id}: {text_of(error)}")
             return False

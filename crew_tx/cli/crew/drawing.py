@@ -8,6 +8,7 @@ from typing import IO
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +37,35 @@ class Screen:
 
     def stop(self) -> None:
         self._live.stop()
+
+
+class Bar:
+    """
+    How far something is; without a total there is no bar, but a count.
+
+    :param total: how much there is, if that is known.
+    """
+
+    def __init__(self, stream: IO[str], total: int | None) -> None:
+        columns = (BarColumn(),) if total is not None else ()
+        self._progress = Progress(
+            *columns,
+            MofNCompleteColumn() if total is not None else TextColumn("{task.completed} done"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=Console(file=stream),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._progress.add_task("", total=total, note="")
+        self._progress.start()
+
+    def show(self, done: int, note: str) -> None:
+        self._progress.update(self._task, completed=done, note=note, refresh=True)
+
+    def stop(self) -> None:
+        self._progress.stop()
 
 
 def _table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Table:

@@ -35,6 +35,11 @@ class Output:
         """Where answers go."""
         return self._out
 
+    @property
+    def error_stream(self) -> IO[str]:
+        """Where people are told things beside answers."""
+        return self._err
+
     def value(self, value: object, facts: dict[str, object] | None = None) -> None:
         """
         Print an answer.

@@ -19,6 +19,7 @@ _CONNECT_TIMEOUT = 5.0
 _LONGEST_WAIT = 3600.0
 
 _TARGET = "a worker's id or name, or the name of a service, queue or task; all workers if left out"
+_TASK = "the task's id; for a service's method service.method"
 _MGT = (
     "mgt, mgt.NAME and mgt.WORKER stand for workers, and not for a task: the data is a control command "
     'then, such as {"c": "ping"}.'
@@ -51,7 +52,7 @@ def make_parser() -> Parser:
     )
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    for add in (_calls, _events, _questions, _orders, _top, _queues, _dead, _init, _completion):
+    for add in (_calls, _map, _events, _questions, _orders, _top, _queues, _dead, _init, _completion):
         add(verbs)
     return parser
 
@@ -186,10 +187,56 @@ def _calls(verbs: Any) -> None:
     _add_call_options(send)
 
 
+def _map(verbs: Any) -> None:
+    verb = _verb(
+        verbs,
+        "map",
+        "mapping:map_items",
+        "run a task for many items, and print a line of JSON for each",
+        "crew map resize --items names.jsonl --window 50\n"
+        "crew map resize --items names.json --json-array --errors value\n"
+        "crew map example.square --unordered --retries 2",
+        "A window of items is with workers at a time, and more are read only when results are printed. "
+        "It ends with the first error; with --errors value it goes on, and errors stand in the place of "
+        "results, as maps with error and message. The exit code is 1 if any item failed.",
+    )
+    verb.add_argument("task", metavar="TASK", help=_TASK)
+    verb.add_argument(
+        "--items", default="-", metavar="FILE", help="one JSON value a line; - for standard input [-]"
+    )
+    verb.add_argument("--json-array", action="store_true", help="the items are one JSON array")
+    verb.add_argument(
+        "--window",
+        type=_typed(whole_number(1, 100_000)),
+        default=100,
+        metavar="N",
+        help="items at a time, results that are not printed yet included [100]",
+    )
+    verb.add_argument("--unordered", action="store_true", help="print results as they come")
+    verb.add_argument(
+        "--retries",
+        type=_typed(whole_number(0, 1_000_000)),
+        default=0,
+        metavar="N",
+        help="call again so often where a call fails [0]",
+    )
+    verb.add_argument(
+        "--errors", choices=("raise", "value"), default="raise", help="end with the first, or go on [raise]"
+    )
+    verb.add_argument(
+        "--serializer", choices=("cbor", "json"), default="cbor", help="how items travel [cbor]"
+    )
+    _add_delivery(verb, "seconds that each may run")
+
+
 def _add_call_options(verb: Parser) -> None:
-    verb.add_argument("task", metavar="TASK", help="the task's id; for a service's method service.method")
+    verb.add_argument("task", metavar="TASK", help=_TASK)
     _add_data(verb)
-    wait = "seconds that it may run; with mgt, seconds to gather answers for [1]"
+    _add_delivery(verb, "seconds that it may run; with mgt, seconds to gather answers for [1]")
+    verb.add_argument("--call-id", metavar="ID", help="an id of your choosing")
+
+
+def _add_delivery(verb: Parser, wait: str) -> None:
     verb.add_argument("--timeout", type=_typed(_some_seconds), metavar="SECONDS", help=wait)
     verb.add_argument(
         "--expiration",
@@ -199,7 +246,6 @@ def _add_call_options(verb: Parser) -> None:
         help="seconds that it may wait in its queue [86400]",
     )
     verb.add_argument("--priority", type=_typed(whole_number(0, 255)), default=0, metavar="0-255", help="[0]")
-    verb.add_argument("--call-id", metavar="ID", help="an id of your choosing")
 
 
 def _add_data(verb: Parser) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from twisted.internet.defer import FirstError, gatherResults
 from twisted.internet.task import deferLater
 
 from crew_tx.amqp.inspection import Depth, Inspector
@@ -16,7 +17,7 @@ from crew_tx.cli.crew.queues import depths_of, depths_table, queue_names
 from crew_tx.cli.crew.session import Session
 from crew_tx.cli.crew.text import aligned, cell
 from crew_tx.client import Client
-from crew_tx.errors import ConnectionLostError
+from crew_tx.errors import ConnectionLostError, PublishTimeoutError
 
 _GATHER = 1.0
 _SHORTEST_PAUSE = 0.05
@@ -127,7 +128,7 @@ class Watch:
         """
         try:
             await self._run()
-        except ConnectionLostError:
+        except (ConnectionLostError, PublishTimeoutError):
             if self.look is None:
                 raise
             return False
@@ -152,7 +153,11 @@ async def _look(session: Session, client: Client, inspector: Inspector, before: 
     timeout = min(_GATHER, session.arguments.interval)
     # All at once, since each takes as long as it may.
     asked = [client.control(name, timeout=timeout) for name in ("stats", "active", "tasks")]
-    stats, active, tasks = [await each for each in asked]
+    try:
+        stats, active, tasks = await gatherResults(asked, consumeErrors=True)
+    except FirstError as error:
+        reason: Any = error.subFailure.value
+        raise reason from None
     workers = sorted((each for each in stats if "error" not in each), key=lambda each: str(each["wid"]))
     depths = await depths_of(inspector, queue_names(tasks))
     now = session.reactor.seconds()

@@ -9,22 +9,27 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp.inspection import Depth, Gotten
+from crew_tx.cli.crew import top
 from crew_tx.cli.crew.completion import words_of
 from crew_tx.cli.crew.data import read_data
-from crew_tx.cli.crew.dead import Letter, call_again, letter_of
+from crew_tx.cli.crew.dead import Letter, Requeuer, call_again, letter_of
 from crew_tx.cli.crew.events import EventPrinter
 from crew_tx.cli.crew.exits import FAILED, OK, UNREACHABLE, USAGE, UsageError, code_of, facts_of, text_of
 from crew_tx.cli.crew.output import Output
 from crew_tx.cli.crew.parser import make_parser
 from crew_tx.cli.crew.queues import queue_names
 from crew_tx.cli.crew.running import RunInterruptedError, Running
+from crew_tx.cli.crew.session import Session
 from crew_tx.cli.crew.text import aligned, cell, escaped, json_text, plain
 from crew_tx.cli.crew.told import brokers_of
 from crew_tx.cli.crew.top import Look, pause, rates_between
@@ -37,10 +42,12 @@ from crew_tx.errors import (
     InvalidArgumentError,
     NoWorkersError,
     OutboxFullError,
+    PublishTimeoutError,
     RemoteError,
 )
 from crew_tx.message import Call, Event, call_from, call_properties
 from tests.cli.crew.support import clean_environment
+from tests.rpc.fakes import Channel, attached
 
 
 class TextTests(SynchronousTestCase):
@@ -352,6 +359,115 @@ class DeadLetterTests(SynchronousTestCase):
         """As every call."""
         headers = {"crew-task": "t"}
         self.assertEqual("86400000", call_again(self.gotten(headers=headers), None, 0.0)[1]["expiration"])
+
+
+class Inspection:
+    """
+    In place of an inspector: letters that are there.
+
+    :ivar acked: the tags of those that were acknowledged.
+    """
+
+    def __init__(self, letters: list[Gotten]) -> None:
+        self.letters = letters
+        self.acked: list[int] = []
+
+    async def get(self, queue: str) -> Gotten | None:
+        return self.letters.pop(0) if self.letters else None
+
+    def ack(self, gotten: Gotten) -> None:
+        self.acked.append(gotten.delivery_tag)
+
+    async def close(self) -> None:
+        """Its channel is closed."""
+
+
+class RequeueTests(SynchronousTestCase):
+    """Dead calls that are sent again, on a channel that only notes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.channel = Channel()
+        self.publisher = attached(self.clock, self.channel)
+        self.out, self.err = io.StringIO(), io.StringIO()
+        arguments = argparse.Namespace(expiration=None)
+        output = Output(self.out, self.err, "crew")
+        self.session = Session(self.clock, arguments, [], output)
+
+    def letter(self, tag: int, body: bytes = b"body") -> Gotten:
+        call = Call("t", f"c{tag}", body, "application/json", expiration=500, timestamp=100)
+        return Gotten(tag, call_properties(call), body, "t", 0)
+
+    def test_one_that_its_queue_refuses_does_not_keep_the_others(self) -> None:
+        """It is counted, told of, and stays where it is."""
+        inspection = Inspection([self.letter(tag) for tag in (1, 2, 3)])
+        requeuer = Requeuer(self.session, inspection, self.publisher)  # type: ignore[arg-type]
+        run = Deferred.fromCoroutine(requeuer.run(lambda letter: True, 10))
+        for tag in (1, 2, 3):
+            self.channel.confirm(tag, acked=tag != 2)
+        self.assertEqual(0, self.successResultOf(run))
+        self.assertEqual((2, 1, [1, 3]), (requeuer.requeued, requeuer.failed, inspection.acked))
+        self.assertIn("c2: ", self.err.getvalue())
+
+    def test_a_lost_connection_ends_it(self) -> None:
+        """There is nothing more that could be sent."""
+        requeuer = Requeuer(self.session, Inspection([self.letter(1)]), self.publisher)  # type: ignore[arg-type]
+        run = Deferred.fromCoroutine(requeuer.run(lambda letter: True, 10))
+        self.publisher.stop(ConnectionLostError("gone"))
+        self.failureResultOf(run, ConnectionLostError)
+
+
+class Asked:
+    """In place of a client: its questions are answered by the test."""
+
+    def __init__(self) -> None:
+        self.questions: list[Deferred[list[dict[str, Any]]]] = []
+
+    def control(self, name: str, **options: Any) -> Deferred[list[dict[str, Any]]]:
+        self.questions.append(Deferred())
+        return self.questions[-1]
+
+
+class WatchTests(SynchronousTestCase):
+    """Looks, while the connection comes and goes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.asked = Asked()
+        self.session = SimpleNamespace(
+            reactor=self.clock,
+            arguments=argparse.Namespace(interval=1.0, once=True),
+            client=lambda: nullcontext(self.asked),
+            connection=lambda: nullcontext(None),
+        )
+        self.shown: list[Look] = []
+        self.patch(top, "Inspector", lambda connection: None)
+
+    def watch(self, look: Look | None) -> tuple[Any, Deferred[bool]]:
+        """One that has had a look, or not; and its run."""
+        show: Any = SimpleNamespace(show=self.shown.append)
+        watch = top.Watch(self.session, show)  # type: ignore[arg-type]
+        watch.look = look
+        return watch, Deferred.fromCoroutine(watch.run())
+
+    def test_a_connection_that_is_away_ends_no_watch(self) -> None:
+        """All questions fail, each with an error of its own, and none is left over."""
+        for error in (ConnectionLostError("gone"), PublishTimeoutError("not sent", maybe_sent=False)):
+            self.asked.questions.clear()
+            _, run = self.watch(Look(1.0, [], [], [], {}))
+            for question in self.asked.questions:
+                question.errback(error)
+            self.assertIs(False, self.successResultOf(run))
+        self.assertEqual((3, []), (len(self.asked.questions), self.shown))
+
+    def test_without_a_look_before_it_is_an_error(self) -> None:
+        """As any other error always is."""
+        for look, error in ((None, ConnectionLostError), (Look(1.0, [], [], [], {}), AccessRefusedError)):
+            self.asked.questions.clear()
+            _, run = self.watch(look)
+            for question in self.asked.questions:
+                question.errback(error("no"))
+            self.failureResultOf(run, error)
 
 
 class TopTests(SynchronousTestCase):
