@@ -20,12 +20,11 @@ from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, ma
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txamqp.client import Closed
 from zope.interface import implementer
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
-from crew_tx.amqp.errors import translated
+from crew_tx.amqp.errors import Closed, translated
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import Publisher, encode_message_properties
 from crew_tx.codec import Codec, Encoded

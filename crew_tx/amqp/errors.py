@@ -6,7 +6,7 @@ from itertools import islice
 
 from twisted.internet import error
 from twisted.python.failure import Failure
-from txamqp.client import Closed
+from txamqp.client import Closed as Closed
 from txamqp.message import Message
 
 from crew_tx.errors import (
