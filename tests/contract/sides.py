@@ -74,7 +74,10 @@ class Side:
     """
     :param connect: makes a connection.
     :param prefix: what names on this broker begin with, that steps and observations leave out.
+    :cvar deaths_in_order: whether the order of ``x-death`` is compared; it is another since RabbitMQ 4.0.
     """
+
+    deaths_in_order = True
 
     def __init__(self, connect: Callable[[], PlainClient], prefix: str) -> None:
         self._connect = connect
@@ -362,7 +365,7 @@ def seen(content: Content, unnamed: Callable[[str], str]) -> Seen:
         unnamed(routing_key),
         properties.get("priority"),
         properties.get("expiration"),
-        tuple(_death(death, unnamed) for death in headers.get("x-death", ())),
+        _deaths([_death(death, unnamed) for death in headers.get("x-death", ())]),
         tuple(unnamed(headers.get(f"x-first-death-{what}", "")) for what in ("queue", "reason", "exchange")),
         headers.get("x-delivery-count"),
     )
@@ -376,6 +379,10 @@ def _envelope(content: Content) -> tuple[bool, str, str]:
     start = 2 if content.method_id == methods.BASIC_DELIVER else 1
     redelivered, exchange, routing_key = arguments[start : start + 3]
     return redelivered, exchange, routing_key
+
+
+def _deaths(deaths: list[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(deaths if Side.deaths_in_order else sorted(deaths, key=repr))
 
 
 def _death(death: dict[str, Any], unnamed: Callable[[str], str]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.contract.machine import BrokerMachine
-from tests.contract.test_state_machine import SETTINGS, skip_without_rabbitmq
+from tests.contract.test_state_machine import SETTINGS, prepare
 from tests.soak import say, seeds
 
 #: A failure is shown as it was met: to look for shorter steps can take longer than the time that is given.
@@ -18,7 +18,7 @@ class StateMachineSoak(SynchronousTestCase):
     """As long as the time lasts."""
 
     def test_both_look_the_same_after_each_step(self) -> None:
-        skip_without_rabbitmq()
+        prepare()
         before = BrokerMachine.steps
         for number in seeds("state machine"):
             try:

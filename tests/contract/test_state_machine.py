@@ -9,8 +9,9 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from crew_tx.testing.rabbitmq import RabbitMQError, shared_node
 from tests.contract.machine import BrokerMachine
 from tests.contract.plain import version_of
+from tests.contract.sides import Side
 
-#: Later ones let quorum queues count, requeue and expire otherwise.
+#: The release that the embedded broker does as, quorum queues included.
 COMPARED = (3, 10)
 
 SETTINGS = settings(
@@ -23,21 +24,26 @@ SETTINGS = settings(
 )
 
 
-def skip_without_rabbitmq() -> None:
-    """:raises SkipTest: if there is none to compare with."""
+def prepare() -> None:
+    """
+    Compare what can be compared with the RabbitMQ that there is.
+
+    Later ones let quorum queues count, requeue and expire otherwise, and order ``x-death`` otherwise.
+
+    :raises SkipTest: if there is none.
+    """
     try:
-        version = version_of(shared_node().url)
+        is_later = version_of(shared_node().url)[:2] != COMPARED
     except RabbitMQError as error:
         raise SkipTest(str(error)) from None
-    if version[:2] != COMPARED:
-        found = ".".join(map(str, version))
-        raise SkipTest(f"step by step, the embedded broker does as RabbitMQ 3.10; this is {found}")
+    BrokerMachine.classic_alone = is_later
+    Side.deaths_in_order = not is_later
 
 
 class StateMachineTests(SynchronousTestCase):
     """The same steps each time; ``scripts/test --soak`` takes others."""
 
     def test_both_look_the_same_after_each_step(self) -> None:
-        skip_without_rabbitmq()
+        prepare()
         run_state_machine_as_test(BrokerMachine, settings=SETTINGS)
         self.assertGreater(BrokerMachine.steps, 500)
