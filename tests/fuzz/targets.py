@@ -118,8 +118,9 @@ class BrokerTarget:
         left = [queue for queue in vhost.queues.values() if queue.unacked or queue.consumers]
         assert not left, f"{left[0].name} has consumers, or messages that nobody holds any more"
         assert len(self.factory.connections) == 1
-        ready = sum(queue.ready_bytes for queue in vhost.queues.values())
-        assert self.broker.bytes == ready, f"{self.broker.bytes} bytes are counted, and {ready} are ready"
+        for queue in vhost.queues.values():
+            queue.purge()
+        assert self.broker.bytes == 0, f"{self.broker.bytes} bytes are counted, and no message is left"
         for queue in list(vhost.queues):
             self._forget(queue)
         assert self.broker.bytes == 0, f"{self.broker.bytes} bytes of messages are left of none"
