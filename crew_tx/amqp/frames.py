@@ -59,6 +59,8 @@ _unpack_header = Struct("!IQH").unpack_from
 _pack_header = Struct("!BHIIQ").pack
 #: An end octet, and the head of the frame behind it.
 _pack_next = Struct("!BBHI").pack
+#: A header's least: class, weight, body size and flags.
+_HEADER_SIZE = 14
 
 
 class FrameParser:
@@ -180,7 +182,9 @@ def _whole_content(
     start = offset + 7
     end = start + length
     # There has to be another head behind it, or no body at all.
-    if kind != HEADER or header_channel != channel or length > longest or end + _OVERHEAD >= size:
+    if kind != HEADER or header_channel != channel or end + _OVERHEAD >= size:
+        return None
+    if not _HEADER_SIZE <= length <= longest:
         return None
     number, body_size, flags = _unpack_header(data, start)
     kind, body_channel, length = _unpack_head(data, end + 1)

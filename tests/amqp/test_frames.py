@@ -193,6 +193,15 @@ class BadFrameTests(SynchronousTestCase):
         """There it is but a frame of an unknown type."""
         self.assertIn("unknown type", self._assert_refused(b"AMQP\0\1\0\0"))
 
+    def test_a_header_that_is_too_short_for_its_head_is_refused(self) -> None:
+        """Behind a method, and at the end of what came."""
+        deliver = frames.pack_method(1, methods.BASIC_DELIVER, ("tag", 1, False, "", "key"))
+        for length in range(14):
+            parser = FrameParser(join_content=True)
+            data = deliver + _frame(HEADER, b"\0\x3c".ljust(length, b"\0")[:length]) + _frame(BODY, b"")
+            with self.assertRaises(ProtocolError):
+                list(parser.feed(data))
+
 
 class WritingTests(SynchronousTestCase):
     """What is packed."""
