@@ -52,14 +52,17 @@ class MessageTooLargeError(CallerError):
 
 
 class DuplicateCallIdError(CallerError):
-    """A pending call has this ``call_id`` already.
+    """A pending call has this ``call_id`` already, or one had it that was cancelled or given up.
 
     :ivar call_id: the id that is taken.
     """
 
-    def __init__(self, call_id: str) -> None:
+    def __init__(self, call_id: str, was_given_up: bool = False) -> None:
         super().__init__(
-            f"a pending call has the id {call_id!r} already; "
+            f"a call of the id {call_id!r} was cancelled or given up, and workers that were told so "
+            "would drop another; leave call_id out, or give a new one"
+            if was_given_up
+            else f"a pending call has the id {call_id!r} already; "
             "leave call_id out, or wait for the first one to end"
         )
         self.call_id = call_id
@@ -331,6 +334,25 @@ class TaskCancelledError(TaskError):
 
 class UnknownTaskError(TaskError):
     """The worker that took the call does not know the task."""
+
+
+class TaskProcessDiedError(CrewError):
+    """
+    The process of a task with ``isolation="process"`` ended before the task did.
+
+    Its caller sees a :class:`RemoteError` whose ``type`` names this class.
+    """
+
+
+class MessageRefusedError(TaskError):
+    """The worker takes only what is signed, and refused the call.
+
+    :ivar reason: ``unsigned``, ``unknown-key``, ``tampered`` or ``expired``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", worker: str | None = None) -> None:
+        super().__init__(message, worker=worker)
+        self.reason = reason
 
 
 class ThreadsStuckError(CrewError):

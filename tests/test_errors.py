@@ -91,7 +91,14 @@ class TreeTests(SynchronousTestCase):
     def test_the_tasks(self) -> None:
         """A worker answered, with an error."""
         self.assertEqual(
-            _of(TaskError), {"RemoteError", "TaskCancelledError", "TaskTimeoutError", "UnknownTaskError"}
+            _of(TaskError),
+            {
+                "MessageRefusedError",
+                "RemoteError",
+                "TaskCancelledError",
+                "TaskTimeoutError",
+                "UnknownTaskError",
+            },
         )
 
     def test_the_brokers_refusals(self) -> None:
@@ -174,6 +181,7 @@ class DataTests(SynchronousTestCase):
         error = DuplicateCallIdError("c1")
         self.assertHas(error, call_id="c1")
         self.assertIn("'c1'", str(error))
+        self.assertIn("was cancelled", str(DuplicateCallIdError("c1", was_given_up=True)))
 
     def test_what_expired_says_why_where_and_when(self) -> None:
         """As far as it is known."""

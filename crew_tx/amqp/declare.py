@@ -93,9 +93,7 @@ class Declarer:
         for binding in bindings:
             channel = await self._scratch()
             try:
-                await channel.queue_bind(
-                    queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
-                )
+                await _bind(channel, binding)
             except Closed as error:
                 raise translated(error, f"binding {binding.queue} to {binding.exchange}") from None
 
@@ -130,6 +128,24 @@ class Declarer:
         except Closed as error:
             raise _missing_error(translated(error, f"declaring the {what}")) from None
         return True
+
+
+async def declare_bound(channel: AMQChannel, queue: Queue, bindings: Iterable[Binding]) -> None:
+    """
+    Declare a queue of one's own, and bind it, by the channel that will consume from it.
+
+    :raises txamqp.client.Closed: if the channel ends.
+    """
+    await _queue(queue)(channel, False)
+    for binding in bindings:
+        await _bind(channel, binding)
+
+
+def _bind(channel: AMQChannel, binding: Binding) -> Deferred[Any]:
+    bound: Deferred[Any] = channel.queue_bind(
+        queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
+    )
+    return bound
 
 
 def _exchange(exchange: Exchange) -> _Declare:

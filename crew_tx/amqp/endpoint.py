@@ -31,11 +31,16 @@ def client_endpoint(reactor: Any, url: BrokerURL, timeout: float = CONNECT_TIMEO
     """
     Where to connect to for a URL: by TLS whenever it says ``amqps``.
 
-    :raises ConfigurationError: if a certificate file can't be used.
+    :raises ConfigurationError: if a certificate file can't be used, or one is missing.
     """
     endpoint = _clear_text(reactor, url.host, url.port, timeout)
     if url.tls is None:
         return endpoint
+    if url.mechanism == "EXTERNAL" and url.tls.certfile is None:
+        raise ConfigurationError(
+            f"auth_mechanism=external of {url} logs in by a certificate; give it as certfile= in the URL, "
+            "or as --tls-cert"
+        )
     return wrapClientTLS(_tls_options(url.host, url.tls), endpoint)
 
 

@@ -111,7 +111,10 @@ class Inspector:
 
     async def _open(self) -> AMQChannel:
         if self._channel is None or self._channel.closed:
-            self._channel = await _asked(self._client.open_channel(), "opening a channel")
+            channel = await _asked(self._client.open_channel(), "opening a channel")
+            # A queue that is not there closes it, and nothing else.
+            channel.is_expendable = True
+            self._channel = channel
         return self._channel
 
 

@@ -82,6 +82,7 @@ class AMQClient(txamqp.protocol.AMQClient):
     :ivar server_properties: what the broker said of itself.
     :ivar client_properties: what it is told of us.
     :ivar logged_in: whether the broker took the user.
+    :ivar is_silent: whether it was ended since the broker said nothing any more.
     :ivar reason: what ended the connection: a close message, a ``Failure`` or an error.
     """
 
@@ -113,6 +114,7 @@ class AMQClient(txamqp.protocol.AMQClient):
         self.disconnected = TwistedEvent()
         self.closed = False
         self.logged_in = False
+        self.is_silent = False
         self._linger: Any = None
         self._ended = False
         self.mechanism: str | None = None
@@ -377,6 +379,7 @@ class AMQClient(txamqp.protocol.AMQClient):
 
     def _peer_dead(self) -> None:
         silence = self.heartbeatInterval * self.MAX_UNSEEN_HEARTBEAT
+        self.is_silent = True
         self.reason = ConnectionLostError(f"the broker was silent for {silence} s")
         self.check_heartbeat()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
@@ -29,22 +29,19 @@ from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.endpoint import CONNECT_TIMEOUT, client_endpoint
 from crew_tx.amqp.errors import FATAL, translated
 from crew_tx.amqp.factory import AMQFactory
+from crew_tx.amqp.login import login_error
+from crew_tx.amqp.pacing import RandomNumber, wait_before
 from crew_tx.amqp.protocol import AMQClient
+from crew_tx.amqp.refusals import Refusals
 from crew_tx.amqp.uri import BrokerURL
-from crew_tx.errors import AccessRefusedError, AuthenticationError, ConnectionLostError, CrewError
+from crew_tx.errors import ConnectionLostError, CrewError, InvalidArgumentError
 
 HEARTBEAT = 10
-SHORTEST_WAIT = 0.5
-LONGEST_WAIT = 5.0
 _CLOSE_TIMEOUT = 3.0
 
 Prepare = Callable[[AMQClient], Awaitable[object]]
-
-
-def backoff(attempt: int, random_number: Callable[[], float] = random.random) -> float:
-    """Seconds to wait before the next attempt: up to 0.5 s, doubling up to 5 s, with full jitter."""
-    longest: float = min(LONGEST_WAIT, SHORTEST_WAIT * 2 ** min(attempt - 1, 10))
-    return longest * random_number()
+#: What to do when each broker refuses: ``end``, or ``wait`` for one to take us after all.
+OnRefusal = Literal["end", "wait"]
 
 
 @implementer(IStreamClientEndpoint)
@@ -54,29 +51,41 @@ class ReadyEndpoint:
 
     :param make_ready: gives a Deferred that fires when a new connection is
         ready; if it errbacks, the connection is dropped.
-    :ivar current: the broker of the latest attempt.
+    :param first: the number of the broker to begin with.
+    :ivar number: that of the broker of the latest attempt.
     """
 
     def __init__(
-        self, reactor: Any, urls: list[BrokerURL], make_ready: Callable[[AMQClient], Deferred[Any]]
+        self,
+        reactor: Any,
+        urls: list[BrokerURL],
+        make_ready: Callable[[AMQClient], Deferred[Any]],
+        first: int = 0,
     ) -> None:
         self._reactor = reactor
         self._urls = urls
         self._endpoints = [client_endpoint(reactor, url) for url in urls]
         self._make_ready = make_ready
-        self._next = 0
-        self.current = urls[0]
+        self._next = self.number = first
+
+    @property
+    def current(self) -> BrokerURL:
+        """The broker of the latest attempt."""
+        return self._urls[self.number]
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        index = self._next
-        self._next = (index + 1) % len(self._urls)
-        self.current = self._urls[index]
-        connecting: Deferred[Any] = self._endpoints[index].connect(AMQFactory(clock=self._reactor))
+        self.number = self._next
+        self._next = (self.number + 1) % len(self._urls)
+        connecting: Deferred[Any] = self._endpoints[self.number].connect(AMQFactory(clock=self._reactor))
         return connecting.addCallback(self._ready_or_dropped).addCallback(self._hand_over, protocolFactory)
 
     def stay(self) -> None:
         """This broker serves: try it first when its connection is lost."""
-        self._next = self._urls.index(self.current)
+        self._next = self.number
+
+    def go_on(self) -> None:
+        """This broker hangs, and would take its time to say nothing again: try the next one first."""
+        self._next = (self.number + 1) % len(self._urls)
 
     def _ready_or_dropped(self, client: AMQClient) -> Deferred[AMQClient]:
         ready = self._make_ready(client).addTimeout(CONNECT_TIMEOUT, self._reactor)
@@ -102,7 +111,10 @@ class ReadyEndpoint:
 
 class BrokerConnection(Service):
     """
-    Keeps one connection to one of several brokers.
+    Keeps one connection to one of several brokers, which are nodes of one cluster.
+
+    It begins with any of them, so that a thousand clients with one list don't
+    all sit on its first broker, and goes on in their order.
 
     A channel that the broker closes ends the connection, unless it is expendable:
     whatever it was for is made anew with the next one, instead of being missing
@@ -111,7 +123,10 @@ class BrokerConnection(Service):
     :param prepare: an async function, called with each new connection once it
         is logged in; it counts as connected when that is done.
     :param on_lost: called with the reason when a ready connection ends.
-    :param on_refused: called once with the error when trying again would end the same way.
+    :param on_refused: called once with the error when trying again would end
+        the same way with each broker; not where it waits.
+    :param on_refusal: ``end``, or ``wait`` to go on trying all the same.
+    :param random_number: from 0 to 1; a test says which.
     :ivar client: the connection while it is ready.
     :ivar refusal: the broker's final refusal, if it came to that.
     :ivar last_failure: why the latest attempt failed; None once one succeeded.
@@ -129,14 +144,23 @@ class BrokerConnection(Service):
         heartbeat: int = HEARTBEAT,
         on_lost: Callable[[CrewError], object] = lambda reason: None,
         on_refused: Callable[[CrewError], object] = lambda error: None,
+        on_refusal: OnRefusal = "end",
+        random_number: RandomNumber = random.random,
     ) -> None:
+        if on_refusal not in get_args(OnRefusal):
+            raise InvalidArgumentError(f"on_refusal is 'end' or 'wait', not {str(on_refusal)[:40]!r}")
         self._reactor = reactor
         self._prepare = prepare
         self._name = name
         self._heartbeat = heartbeat
         self._on_lost = on_lost
         self._on_refused = on_refused
-        self._endpoint = ReadyEndpoint(reactor, urls, self._make_ready)
+        self._waits = on_refusal == "wait"
+        self._random_number = random_number
+        self._refusals = Refusals(len(urls))
+        self._is_lost = False
+        first = int(random_number() * len(urls))
+        self._endpoint = ReadyEndpoint(reactor, urls, self._make_ready, first)
         self._clients: ClientService | None = None
         self._waiters: list[Deferred[AMQClient]] = []
         self.client: AMQClient | None = None
@@ -156,10 +180,12 @@ class BrokerConnection(Service):
     def startService(self) -> None:
         super().startService()
         self.refusal = None
+        self._is_lost = False
+        self._refusals.clear()
         self._clients = ClientService(
             _Reporting(self._endpoint, self._attempt_failed),
             Factory.forProtocol(Protocol),
-            retryPolicy=backoff,
+            retryPolicy=self._wait,
             clock=self._reactor,
         )
         self._clients.startService()
@@ -174,6 +200,13 @@ class BrokerConnection(Service):
         client, self.client = self.client, None
         closed: Deferred[Any] = succeed(None) if client is None else client.close(within=_CLOSE_TIMEOUT)
         return closed.addCallback(lambda _: clients.stopService())
+
+    def _wait(self, attempt: int) -> float:
+        """Seconds until the next attempt."""
+        is_loss, self._is_lost = self._is_lost, False
+        return wait_before(
+            attempt, is_loss=is_loss, is_refused=self._refusals.are_all, random_number=self._random_number
+        )
 
     def when_ready(self) -> Deferred[AMQClient]:
         """A Deferred of the next ready connection; errbacks if the broker refuses us for good, or on stop."""
@@ -201,7 +234,7 @@ class BrokerConnection(Service):
         try:
             await client.authenticate(url.username, url.password, mechanism=url.mechanism)
         except Closed as error:
-            raise _login_error(client, url, error) from None
+            raise login_error(client, url, error) from None
         await self._prepare(client)
         self._ready(client)
 
@@ -209,6 +242,7 @@ class BrokerConnection(Service):
         self._endpoint.stay()
         self.client = client
         self.last_failure = None
+        self._refusals.clear()
         client.on_channel_failed = _channel_failed
         client.disconnected.wait().addCallback(lambda _: self._lost(client))
         waiters, self._waiters = self._waiters, []
@@ -222,14 +256,20 @@ class BrokerConnection(Service):
             failure = Failure(ConnectionLostError(f"not ready within {CONNECT_TIMEOUT:g} s"))
         error = translated(failure, self.broker)
         # What came to us as a closed channel is not: its cause may be a message, or pass.
-        if isinstance(failure.value, FATAL):
-            self._refused(error)
-            return
-        if str(error) != str(self.last_failure):
-            self.log.warn(
-                "no connection to {broker}, trying on: {error}", broker=self.broker, error=str(error)
+        is_refusal = isinstance(failure.value, FATAL)
+        if is_refusal:
+            self._refusals.add(self._endpoint.number, error)
+            if self._refusals.are_all and not self._waits:
+                self._refused(self._refusals.error)
+                return
+        self.last_failure = self._refusals.error if self._refusals.are_all else error
+        if self._refusals.is_news(self._endpoint.number, error):
+            text = (
+                "{broker} refuses, trying on: {error}"
+                if is_refusal
+                else "no connection to {broker}, trying on: {error}"
             )
-        self.last_failure = error
+            self.log.warn(text, broker=self.broker, error=str(error))
 
     def _refused(self, error: CrewError) -> None:
         self.refusal = error
@@ -243,6 +283,9 @@ class BrokerConnection(Service):
         if self.client is not client:
             return
         self.client = None
+        self._is_lost = True
+        if client.is_silent:
+            self._endpoint.go_on()
         reason = translated(client.reason)
         self.log.warn("the connection to {broker} was lost: {reason}", broker=self.broker, reason=str(reason))
         self._on_lost(reason)
@@ -272,15 +315,3 @@ class _Reporting:
 def _channel_failed(channel: AMQChannel, failure: Failure) -> None:
     if not channel.is_expendable:
         channel.client.fail(translated(failure, "using a channel"))
-
-
-def _login_error(client: AMQClient, url: BrokerURL, error: Closed) -> CrewError:
-    refused = translated(error, f"logging in to {url}")
-    if isinstance(refused, AccessRefusedError) and not client.logged_in:
-        return AuthenticationError(
-            f"{url} refused the user {url.username!r} ({url.mechanism}); mend the name or the password: "
-            f"{refused.reply_text}",
-            reply_code=refused.reply_code,
-            reply_text=refused.reply_text,
-        )
-    return refused

@@ -21,6 +21,7 @@ _REPLY = ("reply_to", "expiration")
 _PROGRAM = ("type", "user_id", "app_id")
 
 _FLAGS_SIZE = 2
+_TABLE_SIZE = 4
 _timestamp = Struct("!Q")
 _double = Struct("!d")
 
@@ -46,6 +47,40 @@ class CallTemplate:
         return b"".join((self._before, name, self._between, name, _timestamp.pack(timestamp), self._after))
 
 
+class SignedCallTemplate:
+    """
+    :param properties: as of :class:`CallTemplate`; the last of its headers is a text.
+    :param size: the octets of that text, which is ASCII.
+    :raises EncodeError: naming the property that can't be written.
+    """
+
+    __slots__ = ("_after", "_before", "_between", "_delivery")
+
+    def __init__(self, properties: Properties, size: int) -> None:
+        flags = encode_properties(properties)[:_FLAGS_SIZE]
+        self._before = flags + _encoded(properties, *_HEADERS)[:-size]
+        self._delivery = _encoded(properties, *_DELIVERY)
+        self._between = _encoded(properties, *_REPLY)
+        self._after = _encoded(properties, *_PROGRAM)
+
+    def fill(self, call_id: str, timestamp: int, signature: bytes) -> bytes:
+        """The properties of another call; its id has 255 bytes of UTF-8 at most."""
+        name = call_id.encode()
+        name = bytes((len(name),)) + name
+        return b"".join(
+            (
+                self._before,
+                signature,
+                self._delivery,
+                name,
+                self._between,
+                name,
+                _timestamp.pack(timestamp),
+                self._after,
+            )
+        )
+
+
 class ReplyTemplate:
     """
     :param properties: of one reply; the last of its headers is a float.
@@ -66,6 +101,43 @@ class ReplyTemplate:
         name = call_id.encode("utf-8", "surrogateescape")
         name = bytes((len(name),)) + name
         return b"".join((self._before, _double.pack(elapsed), self._between, name, name, self._after))
+
+
+class SignedReplyTemplate:
+    """
+    :param properties: of one reply; the last two of its headers are a float and a text.
+    :param size: the octets of that text, which is ASCII.
+    :raises EncodeError: naming the property that can't be written.
+    """
+
+    __slots__ = ("_after", "_before", "_between", "_name")
+
+    def __init__(self, properties: Properties, size: int) -> None:
+        flags = encode_properties(properties)[:_FLAGS_SIZE]
+        headers = _encoded(properties, *_HEADERS)[:-size]
+        name, text = list(properties["headers"].items())[-1]
+        #: What stands between the float and the text.
+        self._name = _encoded({"headers": {name: text}}, "headers")[_TABLE_SIZE:-size]
+        self._before = flags + headers[: -len(self._name) - _double.size]
+        self._between = _encoded(properties, *_DELIVERY)
+        self._after = _encoded(properties, *_PROGRAM)
+
+    def fill(self, call_id: str, elapsed: float, signature: bytes) -> bytes:
+        """The properties of another reply; its call's id has 255 bytes of UTF-8 at most."""
+        name = call_id.encode("utf-8", "surrogateescape")
+        name = bytes((len(name),)) + name
+        return b"".join(
+            (
+                self._before,
+                _double.pack(elapsed),
+                self._name,
+                signature,
+                self._between,
+                name,
+                name,
+                self._after,
+            )
+        )
 
 
 def _encoded(properties: Properties, *names: str) -> bytes:

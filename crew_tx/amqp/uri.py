@@ -59,20 +59,22 @@ class BrokerURL:
     tls: TLS | None = None
 
     def __str__(self) -> str:
-        """For people: without the password."""
+        """For people: without the password, and the user where a certificate says who it is."""
         scheme = "amqps" if self.tls else "amqp"
+        user = "" if self.mechanism == "EXTERNAL" else f"{self.username}@"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{self.username}@{host}:{self.port}/{self.vhost.replace('/', '%2F')}"
+        return f"{scheme}://{user}{host}:{self.port}/{self.vhost.replace('/', '%2F')}"
 
     def changed(self, **parts: object) -> BrokerURL:
         """The same with other parts; those that are None stay."""
         return replace(self, **{name: value for name, value in parts.items() if value is not None})  # type: ignore[arg-type]
 
 
-def parse(url: str) -> BrokerURL:
+def parse(url: str, password: str | None = None) -> BrokerURL:
     """
     Read one AMQP URL.
 
+    :param password: of a URL that has none, in place of the empty one, or of guest's.
     :raises ConfigurationError: naming the part that is wrong, never the password.
     """
     try:
@@ -95,7 +97,7 @@ def parse(url: str) -> BrokerURL:
         host=unquote(parts.hostname),
         port=port or _PORTS[parts.scheme],
         username=_GUEST if parts.username is None else unquote(parts.username),
-        password=_GUEST if parts.username is None else unquote(parts.password or ""),
+        password=_password(parts, password),
         vhost=unquote(parts.path[1:]) or "/",
         heartbeat=_heartbeat(parameters.pop("heartbeat", None)),
         mechanism=_mechanism(parameters.pop("auth_mechanism", "plain")),
@@ -103,17 +105,26 @@ def parse(url: str) -> BrokerURL:
     )
 
 
-def parse_all(urls: str | list[str]) -> list[BrokerURL]:
+def parse_all(urls: str | list[str], password: str | None = None) -> list[BrokerURL]:
     """
     Read a comma-separated list of AMQP URLs, or a list of them.
 
+    :param password: as of :func:`parse`.
     :raises ConfigurationError: as :func:`parse`, also for an empty list.
     """
     texts = urls.split(",") if isinstance(urls, str) else urls
-    parsed = [parse(text.strip()) for text in texts if text.strip()]
+    parsed = [parse(text.strip(), password) for text in texts if text.strip()]
     if not parsed:
         raise ConfigurationError(f"no broker URL was given; {_EXAMPLE}")
     return parsed
+
+
+def _password(parts: SplitResult, fallback: str | None) -> str:
+    if parts.password is not None:
+        return unquote(parts.password)
+    if fallback is not None:
+        return fallback
+    return _GUEST if parts.username is None else ""
 
 
 def _parameters(parts: SplitResult) -> dict[str, str]:

@@ -168,6 +168,13 @@ class FilesTests(SynchronousTestCase):
         damaged = self.file("chain.pem", text + text[:100] + text[110:])
         self.assert_refused(f"certfile={damaged}&keyfile={key}", damaged, "damaged")
 
+    def test_a_login_by_certificate_needs_one(self) -> None:
+        """The broker would refuse it; without TLS, whoever ends it in front of the broker may have one."""
+        self.assert_refused(
+            "auth_mechanism=external", "auth_mechanism=external of amqps://localhost", "--tls-cert"
+        )
+        client_endpoint(MemoryReactorClock(), parse("amqp://localhost/?auth_mechanism=external"))
+
     def test_a_key_that_wants_a_password_is_named(self) -> None:
         """Nobody is there to type it."""
         issued = AUTHORITY.issue_cert("one")

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp.protocol import AMQClient
-from crew_tx.amqp.service import BrokerConnection, backoff
+from crew_tx.amqp.service import BrokerConnection
 from crew_tx.amqp.uri import parse_all
 from crew_tx.errors import (
     AccessRefusedError,
@@ -22,6 +22,7 @@ from crew_tx.errors import (
     AuthenticationError,
     ConnectionLostError,
     CrewError,
+    InvalidArgumentError,
     NotFoundError,
     PreconditionFailedError,
 )
@@ -30,20 +31,6 @@ from tests.amqp.peer import Peer
 
 URL = "amqp://me:secret@127.0.0.1:5672/v"
 STEPS = ("connection.start-ok", "connection.tune-ok", "connection.open")
-
-
-class BackoffTests(SynchronousTestCase):
-    """Seconds between attempts."""
-
-    def test_it_doubles_up_to_five_seconds(self) -> None:
-        """At most."""
-        longest = [backoff(attempt, lambda: 1.0) for attempt in (1, 2, 3, 4, 5, 6, 1000)]
-        self.assertEqual(longest, [0.5, 1, 2, 4, 5, 5, 5])
-
-    def test_it_is_a_random_part_of_that(self) -> None:
-        """So that a thousand clients don't come back at once."""
-        self.assertEqual([backoff(3, lambda: 0.0), backoff(3, lambda: 0.25)], [0, 0.5])
-        self.assertGreater(len({backoff(5) for _ in range(20)}), 10)
 
 
 class ConnectionTestCase(SynchronousTestCase):
@@ -435,11 +422,13 @@ class LossTests(ConnectionTestCase):
 
 
 class SeveralBrokersTests(ConnectionTestCase):
-    """A list of three."""
+    """A list of three; chance has it that the first one is first."""
+
+    urls = "amqp://127.0.0.1:1,amqp://127.0.0.1:2,amqp://127.0.0.1:3/v"
 
     def setUp(self) -> None:
         super().setUp()
-        self.service = self.connection("amqp://127.0.0.1:1,amqp://127.0.0.1:2,amqp://127.0.0.1:3/v")
+        self.service = self.connection(self.urls, random_number=lambda: 0.3)
 
     @property
     def ports(self) -> list[int]:
@@ -466,6 +455,30 @@ class SeveralBrokersTests(ConnectionTestCase):
         self.refuse()
         self.wait()
         self.assertEqual(self.ports, [1, 2, 2, 3])
+
+    def test_any_of_them_may_be_the_first(self) -> None:
+        """So that clients with one list are spread over it; the order stays."""
+        for number, ports in ((0.0, [1, 2, 3, 1]), (0.34, [2, 3, 1, 2]), (0.999, [3, 1, 2, 3])):
+            self.reactor.tcpClients.clear()
+            self.accepted = 0
+            self.service = self.connection(self.urls, random_number=lambda number=number: number)
+            self.service.startService()
+            for _ in range(3):
+                self.refuse()
+                self.wait()
+            self.assertEqual(self.ports, ports)
+            self.service.stopService()
+
+    def test_one_that_hangs_is_not_tried_first(self) -> None:
+        """It would take the connection, and ten seconds to say nothing."""
+        self.service.startService()
+        peer = self.serve()
+        for _ in range(20):
+            self.reactor.advance(1)
+        peer.settle()
+        self.wait()
+        self.assertEqual(self.ports, [1, 2])
+        self.serve()
 
     def test_one_that_fails_in_the_handshake_is_passed_by(self) -> None:
         """It listens, and that is all."""
@@ -564,6 +577,127 @@ class RefusalTests(ConnectionTestCase):
         self.assertIsNone(self.service.refusal)
         self.serve()
         self.assertIsNotNone(self.service.client)
+
+
+class SeveralRefusalsTests(ConnectionTestCase):
+    """A list of two, and a broker that refuses is not all of them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service = self.connection("amqp://127.0.0.1:1,amqp://127.0.0.1:2", random_number=lambda: 0.3)
+        self.warnings: list[str] = []
+
+    def refused(self, text: str = "ACCESS_REFUSED - Login was refused") -> None:
+        """The attempt that is being made is refused for good."""
+        peer = self.accept()
+        peer.refuse("connection.start-ok", 403, text)
+        with capturedLogs() as logs:
+            peer.greet()
+            peer.settle()
+        self.warnings += [str(event["error"]) for event in logs if event["log_level"] == LogLevel.warn]
+
+    def test_the_other_one_takes_us(self) -> None:
+        """The refusal is told; it is no end."""
+        waiting = self.service.when_ready()
+        self.service.startService()
+        self.refused()
+        self.assertEqual(1, len(self.warnings))
+        self.assertIn("127.0.0.1:1", self.warnings[0])
+        self.wait()
+        self.serve()
+        self.successResultOf(waiting)
+        self.assertIsNone(self.service.refusal)
+        self.assertEqual(["prepare"], self.log)
+
+    def test_it_is_over_when_each_has_refused(self) -> None:
+        """One error has all of their words."""
+        waiting = self.service.when_ready()
+        self.service.startService()
+        self.refused("no to one")
+        self.wait()
+        self.refused("no to two")
+        error = self.failureResultOf(waiting, AuthenticationError).value
+        for words in ("127.0.0.1:1", "no to one", "127.0.0.1:2", "no to two"):
+            self.assertIn(words, str(error))
+        self.assertEqual([("refused", AuthenticationError)], self.log)
+        self.assertEqual(1, len(self.warnings), "the end is told by whoever ends")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_one_that_is_down_has_not_refused(self) -> None:
+        """It may be the one that takes us; what is known is told once."""
+        self.service.startService()
+        for _ in range(4):
+            self.refused()
+            self.wait()
+            with capturedLogs():
+                self.refuse()
+            self.wait()
+        self.assertEqual(1, len(self.warnings))
+        self.assertIsNone(self.service.refusal)
+        self.refused()
+        self.wait()
+        self.serve()
+        self.assertIsNotNone(self.service.client)
+
+    def test_what_was_before_a_connection_is_forgotten(self) -> None:
+        """An administrator may have been busy meanwhile."""
+        self.service.startService()
+        self.refused()
+        self.wait()
+        self.serve().lose()
+        self.wait()
+        self.refused()
+        self.wait()
+        self.assertIsNone(self.service.refusal)
+        self.refused()
+        self.assertIsInstance(self.service.refusal, AuthenticationError)
+
+
+class WaitingRefusalsTests(SeveralRefusalsTests):
+    """The same, of one that is told to wait."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service = self.connection(
+            "amqp://127.0.0.1:1,amqp://127.0.0.1:2", random_number=lambda: 0.3, on_refusal="wait"
+        )
+
+    def test_it_is_over_when_each_has_refused(self) -> None:
+        """It is not: it goes on, more slowly, until one takes it."""
+        waiting = self.service.when_ready()
+        self.service.startService()
+        for _ in range(3):
+            self.refused("no to one")
+            self.reactor.advance(3)
+            self.refused("no to two")
+            self.assertEqual([3.0], [call.getTime() - self.reactor.seconds() for call in self.delayed])
+            self.reactor.advance(3)
+        self.assertEqual(2, len(self.warnings), "each is told once")
+        for words in ("no to one", "no to two"):
+            self.assertIn(words, str(self.service.last_failure))
+        self.serve()
+        self.successResultOf(waiting)
+        self.assertEqual(["prepare"], self.log)
+
+    def test_what_was_before_a_connection_is_forgotten(self) -> None:
+        """So it is told again."""
+        self.service.startService()
+        self.refused()
+        self.wait()
+        self.serve().lose()
+        self.wait()
+        self.refused()
+        self.assertEqual(2, len(self.warnings))
+
+    @property
+    def delayed(self) -> list[Any]:
+        """What it waits for."""
+        return self.reactor.getDelayedCalls()  # type: ignore[no-any-return]
+
+    def test_another_word_is_a_mistake(self) -> None:
+        """Named."""
+        error = self.assertRaises(InvalidArgumentError, self.connection, on_refusal="retry")
+        self.assertIn("'end' or 'wait', not 'retry'", str(error))
 
 
 class StopTests(ConnectionTestCase):

@@ -52,8 +52,37 @@ class BrokerTests(SynchronousTestCase):
 
     def test_a_part_of_several_urls_is_refused(self) -> None:
         """Which of them is meant can't be known."""
-        words = "--vhost: changes the URL of one broker, and --broker has 2; write it into each of them"
+        words = "--vhost: changes the URL of one broker, and --broker has several; write it into each of them"
         self.refused(words, broker="amqp://u:secret@a,amqp://b", vhost="v")
+        self.refused(words, broker="amqp://u:secret@a,amqp://b", vhost="v", password_file=self.file())
+
+    def test_several_urls_share_the_password_of_a_file(self) -> None:
+        """Those that have none of their own; an empty one is one."""
+        path = self.file(b"p\n")
+        urls = brokers(broker="amqp://u@a,amqp://u:own@b,amqp://u:@c,amqp://d,amqp://e@e", password_file=path)
+        self.assertEqual(
+            [("u", "p"), ("u", "own"), ("u", ""), ("guest", "p"), ("e", "p")],
+            [(url.username, url.password) for url in urls],
+        )
+
+    def test_a_password_that_serves_none_of_several_urls_is_refused(self) -> None:
+        """It would be changed in the file, to no effect."""
+        words = "--password-file: is for URLs without a password, and each of --broker has one; take it out"
+        self.refused(words, broker="amqp://u:secret@a,amqp://u:secret@b", password_file=self.file(b"p"))
+
+    def test_a_password_on_the_command_line_is_warned_of(self) -> None:
+        """But taken; from elsewhere, or guest's, it is quiet."""
+        events: list[dict[str, object]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        url = "amqp://u:secret@a"
+        given = gather({}, {"CREW_BROKER": url}, {})
+        self.assertEqual("secret", broker_urls(given, values_of(given))[0].password)
+        brokers(broker="amqp://guest:guest@a,amqp://u@b")
+        self.assertEqual([], events)
+        brokers(broker=f"amqp://a,{url}")
+        self.assertEqual(["--broker"], [each["where"] for each in events])
+        self.assertNotIn("secret", str(events))
 
     def test_a_bad_url_is_refused_by_the_name_of_its_option(self) -> None:
         """Without its password."""
