@@ -29,6 +29,7 @@ PROBE = "probe"
 CANCEL = "cancel"
 EVENT = "crew.event"
 COMMAND = "crew.command"
+HELLO = "crew.hello"
 
 APP_ID = "crew_tx"
 
@@ -39,7 +40,9 @@ _WORKER = "crew-worker"
 _ELAPSED = "crew-elapsed"
 _KIND = "crew-error"
 _PUBLISHER = "crew-publisher"
+SIGNATURE = "crew-signature"
 _CC = "CC"
+_DELIVERIES = "x-delivery-count"
 
 _TRANSIENT, _PERSISTENT = 1, 2
 
@@ -49,7 +52,7 @@ LONGEST_EXPIRATION = 315_360_000
 _MOST_DIGITS = 20
 
 #: Why a worker answered with an error.
-ErrorKind = Literal["raised", "timeout", "expired", "unknown-task", "cancelled", "undecodable"]
+ErrorKind = Literal["raised", "timeout", "expired", "unknown-task", "cancelled", "undecodable", "refused"]
 
 
 class Call(NamedTuple):
@@ -62,6 +65,7 @@ class Call(NamedTuple):
     :ivar priority: 0 to 255 at the caller, 0 to 10 once it was on the wire.
     :ivar timestamp: seconds since 1970 when it was made, by the caller's clock.
     :ivar headers: the user's own.
+    :ivar deliveries: how often its queue had delivered it before; 0 where that doesn't count them.
     """
 
     task_id: str
@@ -78,6 +82,7 @@ class Call(NamedTuple):
     timestamp: int = 0
     headers: Headers = NO_HEADERS
     redelivered: bool = False
+    deliveries: int = 0
 
 
 class Answer(NamedTuple):
@@ -219,6 +224,7 @@ def call_from(properties: Properties, body: bytes, redelivered: bool = False) ->
         properties.get("timestamp") or 0,
         user_headers(headers),
         redelivered,
+        delivery_count(properties) if _DELIVERIES in headers else 0,
     )
 
 
@@ -297,13 +303,42 @@ def dead_letter_from(properties: Properties) -> DeadLetter:
 
 def delivery_count(properties: Properties) -> int:
     """How often a quorum queue delivered it before; 0 from a classic queue, which doesn't count."""
-    count = (properties.get("headers") or {}).get("x-delivery-count", 0)
+    count = (properties.get("headers") or {}).get(_DELIVERIES, 0)
     return count if isinstance(count, int) else 0
 
 
-def probe_properties(call_id: str) -> Properties:
-    """Properties of a question whether any worker of a task is there."""
-    return {"type": PROBE, "message_id": call_id, "delivery_mode": _TRANSIENT, "app_id": APP_ID}
+def probe_properties(call_id: str, expiration: int | None = None) -> Properties:
+    """
+    Properties of a question whether any worker of a task is there, or a call's caller.
+
+    :param expiration: milliseconds that it may wait to be dropped.
+    """
+    properties: Properties = {
+        "type": PROBE,
+        "message_id": call_id,
+        "delivery_mode": _TRANSIENT,
+        "app_id": APP_ID,
+    }
+    if expiration is not None:
+        properties["expiration"] = str(expiration)
+    return properties
+
+
+def is_probe(properties: Properties) -> bool:
+    """Whether it only asks if anybody is there, and is answered by having come."""
+    return properties.get("type") == PROBE
+
+
+def hello_properties(message_id: str, worker_id: str, content_type: str) -> Properties:
+    """Properties of what a worker says before it takes calls."""
+    return {
+        "content_type": content_type,
+        "headers": {_WORKER: worker_id},
+        "delivery_mode": _TRANSIENT,
+        "message_id": message_id,
+        "type": HELLO,
+        "app_id": APP_ID,
+    }
 
 
 def cancel_properties(message_id: str, call_id: str, reply_to: str) -> Properties:
@@ -387,6 +422,16 @@ def command_properties(
         "type": COMMAND,
         "app_id": APP_ID,
     }
+
+
+def signed_properties(properties: Properties, signature: str) -> Properties:
+    """A message's AMQP properties with its signature: the last header, where a template can put it in."""
+    return {**properties, "headers": {**properties.get("headers", {}), SIGNATURE: signature}}
+
+
+def signature_of(properties: Properties) -> object:
+    """What a message has for its signature; None without one."""
+    return (properties.get("headers") or {}).get(SIGNATURE)
 
 
 def user_headers(headers: Headers) -> Headers:

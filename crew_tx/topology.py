@@ -24,6 +24,8 @@ HELLO = "crew.hello"
 
 #: What the routing keys of commands begin with, as arpc has them.
 MANAGEMENT = "mgt"
+#: What those of commands begin with that only look: so the broker can tell who may do no more.
+LOOK = "look"
 
 QueueType = Literal["classic", "quorum"]
 
@@ -33,12 +35,16 @@ QUEUE_PRIORITIES = 10
 HIGHEST_PRIORITY = 255
 #: Deliveries without an answer after which a quorum queue calls a message poison.
 DELIVERY_LIMIT = 20
+#: Deliveries before this one from which on workers run a call alone: it may be what ended the others.
+SUSPECT_FROM = 3
 REPLY_QUEUE_EXPIRES_MS = 600_000
 #: Of a subscriber that pauses, or is away: past either bound its oldest events are dropped.
 SUBSCRIPTION_LENGTH = 100_000
 SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 #: A subscriber's queue that keeps events for it ends when it stays away so long.
 DURABLE_SUBSCRIPTION_EXPIRES_MS = 7 * 24 * 3600 * 1000
+#: Of workers' announcements that a client is too busy to read: past it the oldest are dropped.
+HELLO_QUEUE_LENGTH = 1000
 DEAD_QUEUE_LENGTH = 10_000
 DEAD_QUEUE_BYTES = 256 * 1024 * 1024
 DEAD_QUEUE_TTL_MS = 7 * 24 * 3600 * 1000
@@ -175,18 +181,29 @@ def control_bindings(queue: str, worker_id: str, task_ids: list[str], services: 
     targets = dict.fromkeys([worker_id, *services, *task_ids])
     return [
         *(Binding(queue, WORKERS, task_id) for task_id in task_ids),
-        Binding(queue, CONTROL, MANAGEMENT),
-        *(Binding(queue, CONTROL, control_key(target)) for target in targets if not is_pattern(target)),
+        *(
+            Binding(queue, CONTROL, control_key(target, looks))
+            for looks in (False, True)
+            for target in (None, *targets)
+            if target is None or not is_pattern(target)
+        ),
     ]
 
 
-def control_key(target: str | None) -> str:
+def control_key(target: str | None, looks: bool = False) -> str:
     """
-    The routing key of a command: arpc's management keys.
+    The routing key of a command: arpc's management keys, and others for what only looks.
 
     :param target: a worker's id, or the name of a service or a task; None for all workers.
+    :param looks: whether it is a command that only looks.
     """
-    return MANAGEMENT if target is None else f"{MANAGEMENT}.{target}"
+    family = LOOK if looks else MANAGEMENT
+    return family if target is None else f"{family}.{target}"
+
+
+def may_only_look(routing_key: str) -> bool:
+    """Whether what came by a key of :data:`CONTROL` may do no more than look."""
+    return routing_key.partition(".")[0] != MANAGEMENT
 
 
 def subscription_queue(subscription_id: str, connection: int) -> Queue:
@@ -213,6 +230,26 @@ def durable_subscription_queue(name: str) -> Queue:
 def subscription_binding(queue: str, channel: str) -> Binding:
     """What brings a channel's events, or a pattern's, to a subscriber."""
     return Binding(queue, PUBSUB, channel)
+
+
+def hello_queue(unique: str, connection: int) -> Queue:
+    """
+    Where a client hears of workers that begin; it ends with its connection.
+
+    :param connection: counts the connections, as of :func:`control_queue`.
+    """
+    return Queue(
+        f"crew.sub.hello-{unique}.{connection}",
+        durable=False,
+        exclusive=True,
+        auto_delete=True,
+        arguments={"x-max-length": HELLO_QUEUE_LENGTH},
+    )
+
+
+def hello_binding(queue: str) -> Binding:
+    """What brings workers' announcements to a client."""
+    return Binding(queue, HELLO, "")
 
 
 def is_pattern(channel: str) -> bool:

@@ -149,7 +149,7 @@ class CallTests(SynchronousTestCase):
     def test_it_comes_back_from_its_properties(self, call: Call) -> None:
         """All of it, but for the priority, which is the queue's from then on."""
         read = call_from(call_properties(call), call.body, call.redelivered)
-        self.assertEqual(read, call._replace(priority=queue_priority(call.priority)))
+        self.assertEqual(read, call._replace(priority=queue_priority(call.priority), deliveries=0))
 
     def test_the_least_that_is_a_call(self) -> None:
         """A task and a correlation id; the rest has defaults that never expire it early."""
@@ -213,6 +213,13 @@ class CallTests(SynchronousTestCase):
             with self.subTest(wrong=wrong):
                 headers = {"crew-task": "t", "crew-attempt": wrong}
                 self.assertRaises(DecodeError, call_from, {"headers": headers, "correlation_id": "c"}, b"")
+
+    def test_deliveries_are_what_a_quorum_queue_counts(self) -> None:
+        """A classic queue counts none."""
+        properties = call_properties(a_call())
+        self.assertEqual(call_from(properties, b"").deliveries, 0)
+        properties["headers"]["x-delivery-count"] = 3
+        self.assertEqual(call_from(properties, b"").deliveries, 3)
 
     def test_redelivered_is_what_the_broker_says(self) -> None:
         """It is no property; the delivery has it."""

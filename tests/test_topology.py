@@ -135,7 +135,24 @@ class QueueTests(SynchronousTestCase):
         """Each name once; one that would be a pattern is left out, so that it finds no other."""
         bindings = topology.control_bindings("q", "w", ["a", "a.*", "#"], ["a", "s"])
         commands = [binding.routing_key for binding in bindings if binding.exchange == "crew.control"]
-        self.assertEqual(commands, ["mgt", "mgt.w", "mgt.a", "mgt.s"])
+        self.assertEqual(commands, ["mgt", "mgt.w", "mgt.a", "mgt.s", "look", "look.w", "look.a", "look.s"])
+
+    def test_a_command_that_only_looks_has_a_key_of_its_own(self) -> None:
+        """A worker lets what came by any other but arpc's do no more; a target is no family."""
+        keys = [topology.control_key(target, looks) for target in (None, "mgt") for looks in (True, False)]
+        self.assertEqual(keys, ["look", "mgt", "look.mgt", "mgt.mgt"])
+        self.assertEqual([topology.may_only_look(key) for key in keys], [True, False, True, False])
+        for key in ("", "mgtx", "mgt ", "MGT", ".mgt", "look"):
+            self.assertTrue(topology.may_only_look(key), key)
+
+    def test_a_client_hears_of_workers_by_a_queue_of_its_connection(self) -> None:
+        """Bounded, and bound to the exchange where they announce themselves."""
+        arguments = {"x-max-length": 1000}
+        self.assertEqual(
+            topology.hello_queue("u", 3),
+            Queue("crew.sub.hello-u.3", durable=False, exclusive=True, auto_delete=True, arguments=arguments),
+        )
+        self.assertEqual(topology.hello_binding("q"), Binding("q", "crew.hello", ""))
 
     def test_a_subscribers_queue_ends_with_its_connection(self) -> None:
         """Unless it is durable; both are bounded."""
