@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from types import ModuleType, TracebackType
@@ -36,11 +37,13 @@ class Loaded(NamedTuple):
 
     :ivar settings: what ``run()`` was given.
     :ivar commands: its own control commands.
+    :ivar modules: where its tasks are from, as SERVICE, whichever folder is the working one.
     """
 
     definitions: list[TaskDefinition]
     settings: Settings
     commands: list[Command]
+    modules: list[str]
 
 
 #: What ``run()`` was given in the module that is being loaded; none while nothing is.
@@ -88,7 +91,51 @@ def load_services(services: Iterable[str]) -> Loaded:
         for run in runs:
             _add_settings(settings, run, service)
     found = list(definitions.values())
-    return Loaded(found, settings, commands_of(found, modules))
+    return Loaded(found, settings, commands_of(found, modules), [absolute(each) for each in services])
+
+
+def load_for_process(services: Iterable[str]) -> tuple[list[TaskDefinition], Settings]:
+    """
+    Load modules for a process of a worker that has loaded them.
+
+    A script's ``run()`` starts nothing, whether it is reached or not: so all
+    that was imported counts.
+
+    :returns: the tasks that run in processes, the first of each id; and what was given to ``run()``.
+    :raises ConfigurationError: if one can't be imported.
+    """
+    definitions: dict[str, TaskDefinition] = {}
+    settings: Settings = {}
+    for service in services:
+        module, runs = _load(service)
+        for definition in [*collect(vars(module)), *collect_imported()]:
+            if definition.isolation == "process":
+                definitions.setdefault(definition.task_id, definition)
+        for run in runs:
+            settings.update(run)
+    return list(definitions.values()), settings
+
+
+def absolute(service: str) -> str:
+    """A SERVICE that means the same in every folder."""
+    return os.path.abspath(service) if service.endswith(".py") else service
+
+
+def load_application(name: str) -> Callable[..., Any]:
+    """
+    Load a WSGI application.
+
+    :param name: a module or a file, a colon, and what it is called there; dots lead on.
+    :raises ConfigurationError: if there is none.
+    """
+    service, _, path = name.rpartition(":")
+    found: Any = _load(service)[0]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise ConfigurationError(f"{service} has no application {path}; give --wsgi MODULE:NAME")
+    application: Callable[..., Any] = found
+    return application
 
 
 def load_imported(settings: Settings) -> Loaded:
@@ -99,7 +146,7 @@ def load_imported(settings: Settings) -> Loaded:
     :raises ConfigurationError: if two of its modules have a command of the same name.
     """
     found = collect_imported()
-    return Loaded(found, settings, commands_of(found, [sys.modules["__main__"]]))
+    return Loaded(found, settings, commands_of(found, [sys.modules["__main__"]]), [_main_module()])
 
 
 def commands_of(definitions: Iterable[TaskDefinition], modules: Iterable[ModuleType]) -> list[Command]:
@@ -123,6 +170,13 @@ def commands_of(definitions: Iterable[TaskDefinition], modules: Iterable[ModuleT
     return list(commands.values())
 
 
+def _main_module() -> str:
+    """The program's own file or module, as SERVICE."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return os.path.abspath(sys.argv[0]) if spec is None else str(spec.name)
+
+
 def _add_settings(settings: Settings, run: Settings, service: str) -> None:
     for name in run:
         if name in settings:
@@ -138,7 +192,8 @@ def _load(service: str) -> tuple[ModuleType, list[Settings]]:
     runs: list[Settings] = []
     token = _runs.set(runs)
     try:
-        if service.endswith(".py"):
+        # A script need not be called .py.
+        if service.endswith(".py") or os.path.isabs(service):
             return _load_file(service), runs
         return _import(service), runs
     finally:
@@ -177,7 +232,7 @@ def _free_name(stem: str) -> str:
 
 
 def _execute(name: str, path: str) -> ModuleType:
-    spec = spec_from_file_location(name, path)
+    spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = module_from_spec(spec)
     try:

@@ -87,6 +87,10 @@ class Attempt:
         self.move(TAKEN)
         self.started = None
 
+    def settle(self) -> None:
+        """Note that nothing is owed for it any more."""
+        self.move(SETTLED)
+
     def move(self, state: State) -> None:
         """
         Go to another state.

@@ -42,6 +42,7 @@ class Request:
     :ivar priority: 0 to 10.
     :ivar attempt: 1, and more where the caller had to send the call again.
     :ivar redelivered: whether the broker gave it to a worker before.
+    :ivar deliveries: how often, where its queue counts that: a quorum queue; else 0.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Request:
     priority: int
     attempt: int
     redelivered: bool
+    deliveries: int
     _deadline: float
     _seconds: Callable[[], float]
 
@@ -112,6 +114,7 @@ class AttemptContext:
                 call.priority,
                 call.attempt,
                 call.redelivered,
+                call.deliveries,
                 self._deadline,
                 self._seconds,
             )

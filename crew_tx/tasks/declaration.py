@@ -13,12 +13,15 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from crew_tx.errors import ConfigurationError, DuplicateTaskIdError, InvalidArgumentError, UnknownTaskError
 from crew_tx.topology import check_name, check_task_id
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Where a task runs: in a thread of the worker, or in a process that can be killed.
+Isolation = Literal["thread", "process"]
 
 #: What a task's function is marked by, with its definition.
 MARK = "__crew_task__"
@@ -40,6 +43,8 @@ class TaskDefinition:
     :ivar queue: the queue that its calls wait in, without ``crew.tasks.``.
     :ivar is_async: whether it runs on the reactor, and not in a thread.
     :ivar where: its module, name, file and line, for people.
+    :ivar skip_abandoned: whether a call whose caller is gone is not run.
+    :ivar isolation: ``process`` for one that runs in a child process.
     """
 
     task_id: str
@@ -48,6 +53,8 @@ class TaskDefinition:
     queue: str
     is_async: bool
     where: str
+    skip_abandoned: bool = False
+    isolation: Isolation = "thread"
 
 
 class Task:
@@ -60,27 +67,50 @@ class Task:
     :param task_id: what callers call it.
     :param timeout: the seconds that it may run; a call can ask for less.
     :param queue: the queue that its calls wait in; one of its own by default.
+    :param skip_abandoned: whether a call is not run when its caller is gone; this
+        costs a message to the caller before each call.
+    :param isolation: ``process`` to run it in a child process, which a time
+        limit or a cancel kills, whatever the task is doing.
     :raises InvalidArgumentError: if one of these is wrong.
     """
 
     def __init__(
-        self, task_id: str, *, timeout: float | None = None, queue: str | None = None, reactor: bool = False
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        queue: str | None = None,
+        reactor: bool = False,
+        skip_abandoned: bool = False,
+        isolation: Isolation = "thread",
     ) -> None:
         check_task_id(task_id)
         _check_timeout(task_id, timeout)
+        _check_isolation(task_id, isolation)
         if queue is not None:
             check_task_id(queue)
         self._task_id = task_id
         self._timeout = timeout
         self._queue = queue or task_id
         self._reactor = reactor
+        self._skip_abandoned = skip_abandoned
+        self._isolation: Isolation = isolation
 
     def __call__(self, function: F) -> F:
         """
-        :raises ConfigurationError: if it can't be called with one argument.
+        :raises ConfigurationError: if it can't be called with one argument, or
+            is to run on the reactor and in a process.
         :raises DuplicateTaskIdError: if its module has a task of this id.
         """
-        definition = _define(self._task_id, function, self._timeout, self._queue, self._reactor)
+        definition = _define(
+            self._task_id,
+            function,
+            self._timeout,
+            self._queue,
+            self._reactor,
+            self._skip_abandoned,
+            self._isolation,
+        )
         _mark(function, definition)
         _record(definition)
         return function
@@ -96,15 +126,25 @@ class Service:
     :param instance: the object; an instance, not its class.
     :param timeout: the seconds that each of its tasks may run.
     :param reactor: whether its methods return Deferreds and never block.
-    :raises InvalidArgumentError: if the name or the timeout is wrong.
+    :param skip_abandoned: as of :class:`Task`.
+    :param isolation: ``process`` to run its methods in child processes, each with an instance of its own.
+    :raises InvalidArgumentError: if the name, the timeout or the isolation is wrong.
     :raises ConfigurationError: if the object has no such methods.
     """
 
     def __init__(
-        self, name: str, instance: object, *, timeout: float | None = None, reactor: bool = False
+        self,
+        name: str,
+        instance: object,
+        *,
+        timeout: float | None = None,
+        reactor: bool = False,
+        skip_abandoned: bool = False,
+        isolation: Isolation = "thread",
     ) -> None:
         check_name("service", name)
         _check_timeout(name, timeout)
+        _check_isolation(name, isolation)
         if isinstance(instance, type):
             raise ConfigurationError(f"the service {name!r} is given a class: make an instance of it")
         self.name = name
@@ -112,26 +152,30 @@ class Service:
         for method in functions:
             check_task_id(f"{name}.{method}")
         self._methods = {
-            method: _define(f"{name}.{method}", function, timeout, name, reactor)
+            method: _define(f"{name}.{method}", function, timeout, name, reactor, skip_abandoned, isolation)
             for method, function in functions.items()
         }
         if not self._methods:
             raise ConfigurationError(
                 f"the service {name!r} has no methods: name them {_METHOD_PREFIX}<something>"
             )
-        self._dispatcher = self._make_dispatcher(instance, timeout)
+        self._dispatcher = self._make_dispatcher(instance, timeout, skip_abandoned, isolation)
 
     def tasks(self) -> list[TaskDefinition]:
         """The dispatching task, and one for each method."""
         return [self._dispatcher, *self._methods.values()]
 
-    def _make_dispatcher(self, instance: object, timeout: float | None) -> TaskDefinition:
+    def _make_dispatcher(
+        self, instance: object, timeout: float | None, skip_abandoned: bool, isolation: Isolation
+    ) -> TaskDefinition:
         """
         It is async only if all methods are: it can't know before the request is read.
         """
         is_async = all(definition.is_async for definition in self._methods.values())
         where = f"{type(instance).__module__}.{type(instance).__qualname__}"
-        return TaskDefinition(self.name, self._dispatch, timeout, self.name, is_async, where)
+        return TaskDefinition(
+            self.name, self._dispatch, timeout, self.name, is_async, where, skip_abandoned, isolation
+        )
 
     def _dispatch(self, request: Any) -> Any:
         method = request.get("c") if isinstance(request, dict) else None
@@ -145,12 +189,23 @@ class Service:
 
 
 def _define(
-    task_id: str, function: Callable[[Any], Any], timeout: float | None, queue: str, reactor: bool
+    task_id: str,
+    function: Callable[[Any], Any],
+    timeout: float | None,
+    queue: str,
+    reactor: bool,
+    skip_abandoned: bool,
+    isolation: Isolation,
 ) -> TaskDefinition:
     where = _where(function)
     _check_signature(task_id, function, where)
     is_async = reactor or _is_coroutine_function(function)
-    return TaskDefinition(task_id, function, timeout, queue, is_async, where)
+    if is_async and isolation == "process":
+        raise ConfigurationError(
+            f"the task {task_id!r}, {where}, runs on the reactor, which no child process has: "
+            'make it a plain function, or leave out isolation="process"'
+        )
+    return TaskDefinition(task_id, function, timeout, queue, is_async, where, skip_abandoned, isolation)
 
 
 def _mark(function: Callable[..., Any], definition: TaskDefinition) -> None:
@@ -213,6 +268,12 @@ def _check_timeout(task_id: str, timeout: object) -> None:
         raise InvalidArgumentError(
             f"the timeout of {task_id!r} is a positive number of seconds, or None; not {timeout!r}"
         )
+
+
+def _check_isolation(task_id: str, isolation: object) -> None:
+    if isolation not in get_args(Isolation):
+        names = " or ".join(repr(name) for name in get_args(Isolation))
+        raise InvalidArgumentError(f"the isolation of {task_id!r} is {names}, not {isolation!r}")
 
 
 def _methods_of(instance: object) -> Iterator[tuple[str, Callable[..., Any]]]:

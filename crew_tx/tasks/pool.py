@@ -89,6 +89,11 @@ class ThreadPool:
         return 0 if self._stopped else max(0, self._size + self.ahead - len(self._jobs))
 
     @property
+    def free(self) -> int:
+        """How many threads have no job at all."""
+        return 0 if self._stopped else max(0, self._size - len(self._jobs))
+
+    @property
     def waiting(self) -> int:
         """How many jobs were given and have no thread yet."""
         return max(0, len(self._jobs) - self._size)
@@ -201,6 +206,8 @@ class ThreadPool:
 
     def _finished(self, job: Job, outcome: object) -> None:
         if self._recalled and self._recalled.pop(id(job), None) is not None:
+            # Its thread is free now, and ran nothing whose end would tell of it.
+            self._tell(self._on_idle)
             return
         if self._interrupted:
             self._forget_interrupted(id(job))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import FunctionType
 
 from crew_tx.errors import DuplicateTaskIdError
-from crew_tx.tasks.declaration import MARK, RECORD, Service, Task, TaskDefinition
+from crew_tx.tasks.declaration import MARK, RECORD, Isolation, Service, Task, TaskDefinition
 
 __all__ = ["Registry", "Service", "Task", "TaskDefinition", "collect", "collect_imported"]
 
@@ -44,11 +44,16 @@ class Registry:
         """All definitions, in the order of their declaration."""
         return list(self._definitions.values())
 
-    def queues(self) -> dict[str, list[str]]:
-        """The queues to consume from, each with the ids of its tasks."""
+    def queues(self, isolation: Isolation | None = None) -> dict[str, list[str]]:
+        """
+        The queues to consume from, each with the ids of its tasks.
+
+        :param isolation: only of tasks that run so.
+        """
         queues: dict[str, list[str]] = {}
         for definition in self._definitions.values():
-            queues.setdefault(definition.queue, []).append(definition.task_id)
+            if isolation in (None, definition.isolation):
+                queues.setdefault(definition.queue, []).append(definition.task_id)
         return queues
 
 

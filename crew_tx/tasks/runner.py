@@ -9,28 +9,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from crew_tx.codec import Codec
-from crew_tx.interfaces import IHeldCalls
+from crew_tx.interfaces import IHeldCalls, IKeptCalls
 from crew_tx.message import Answer, Call, ErrorKind
 from crew_tx.status import ActiveCall
 from crew_tx.tasks import attempt as states
 from crew_tx.tasks.attempt import Attempt
-from crew_tx.tasks.backlog import Backlog
 from crew_tx.tasks.context import AttemptContext, Settings
 from crew_tx.tasks.execution import CheckHeaders, InThread, error_answer, perform, perform_async
 from crew_tx.tasks.failures import describe
 from crew_tx.tasks.interfaces import IPublisher
+from crew_tx.tasks.lane import Lane
 from crew_tx.tasks.pool import ThreadPool
+from crew_tx.tasks.processes.pool import ProcessPool
 from crew_tx.tasks.registry import Registry, TaskDefinition
+from crew_tx.tasks.suspects import GATHER, Suspects
 from crew_tx.timer import DeadlineTimer
+from crew_tx.topology import SUSPECT_FROM
 
 _WAIT_TIMES = 10
 
@@ -69,17 +73,29 @@ class Execution:
     def describe(self) -> tuple[str, str]:
         return self.attempt.call.task_id, self.attempt.call.call_id
 
+    @property
+    def call(self) -> Call:
+        """What a process is to run."""
+        return self.attempt.call
 
-@implementer(IHeldCalls)
+    @property
+    def time_left(self) -> float:
+        """The seconds that a process may run it."""
+        return self.context.request.time_left
+
+
+@implementer(IHeldCalls, IKeptCalls)
 class TaskRunner:
     """
     The calls that one worker has.
 
     :param clock: an ``IReactorTime``.
     :param pool: where tasks run that are not asynchronous.
+    :param processes: where those run that are to be killed at their time limit; None where there are none.
     :param answered: called with each attempt and its answer, once.
     :param check_headers: raises, naming the header, if a reply can't carry it.
     :param in_thread: calls a function in a thread of the reactor's pool.
+    :param on_room: called when more may be started than before, where no thread tells that.
     """
 
     log = Logger()
@@ -97,18 +113,30 @@ class TaskRunner:
         check_headers: CheckHeaders,
         in_thread: InThread,
         publisher: IPublisher | None = None,
+        processes: ProcessPool | None = None,
+        on_room: Callable[[], object] = lambda: None,
     ) -> None:
         self.codec = codec
         self.worker_id = worker_id
         self.check_headers = check_headers
         self.seconds = clock.seconds
+        self._clock = clock
         self._registry = registry
         self._pool = pool
         self._answered = answered
         self._settings = settings
         self._in_thread = in_thread
         self._publisher = publisher
-        self._backlog: Backlog[Attempt] = Backlog()
+        self._on_room = on_room
+        self._suspects: Suspects[Attempt] = Suspects(worker_id)
+        # From a suspect's arrival until something ends and none is left: more may be started then.
+        self._held_up = False
+        self._begins_suspects = False
+        self._gathers: IDelayedCall | None = None
+        self.threads = Lane(pool, self._suspects, self._let_go)
+        self.processes = None if processes is None else Lane(processes, self._suspects, self._let_go)
+        self._lanes = [lane for lane in (self.threads, self.processes) if lane is not None]
+        self._backlog = self.threads.backlog
         self._running: dict[Attempt, Execution] = {}
         self._limits: DeadlineTimer[Attempt] = DeadlineTimer(clock, self._overdue)
         self._ended: list[Deferred[None]] = []
@@ -119,8 +147,8 @@ class TaskRunner:
 
     @property
     def held(self) -> int:
-        """Calls that no thread has begun."""
-        return len(self._backlog) + self._pool.waiting
+        """Calls that no thread and no process has begun."""
+        return len(self._suspects) + sum(lane.waiting for lane in self._lanes)
 
     @property
     def in_progress(self) -> int:
@@ -138,18 +166,106 @@ class TaskRunner:
         definition = self._registry.get(call.task_id)
         if definition is None:
             self._refuse(attempt, "unknown-task", f"this worker has no task {call.task_id!r}")
-        elif definition.is_async or (not self._backlog and self._pool.idle):
+        elif call.deliveries >= SUSPECT_FROM:
+            self._take_suspect(attempt, definition)
+        elif self._begins_at_once(definition):
             self._start(attempt, definition)
         else:
-            self._backlog.push(definition.queue, call.priority, attempt)
-            # Held that long it counts as never taken; and a limit runs from now in any case.
-            self._limits.set(attempt, min(_limit(call, definition), call.expiration / 1000))
+            self._hold(attempt, definition)
+
+    def _begins_at_once(self, definition: TaskDefinition) -> bool:
+        """Whether there is room for a call, and none that came before it waits for that."""
+        if self._suspects.present:
+            return False
+        if definition.isolation == "thread":
+            return definition.is_async or (not self._backlog and self._pool.idle > 0)
+        lane = self._lane(definition)
+        return not lane.backlog and lane.has_room
+
+    def _take_suspect(self, attempt: Attempt, definition: TaskDefinition) -> None:
+        if not self._suspects.present:
+            # Nothing waits in line for a thread behind which a suspect would have to wait.
+            for lane in self._lanes:
+                for recalled in [*self._recalled(lane), *lane.backlog.drain()]:
+                    self._keep(recalled)
+            if self._gathers is None:
+                self._gathers = self._clock.callLater(GATHER, self._gathered)
+        self._held_up = True
+        self._hold(attempt, definition)
+
+    def _gathered(self) -> None:
+        self._gathers = None
+        self.start_held()
+
+    def _hold(self, attempt: Attempt, definition: TaskDefinition) -> None:
+        self._keep(attempt)
+        # Held that long it counts as never taken; and a limit runs from now in any case.
+        self._limits.set(attempt, min(_limit(attempt.call, definition), attempt.call.expiration / 1000))
+
+    def _keep(self, attempt: Attempt) -> None:
+        call = attempt.call
+        if call.deliveries >= SUSPECT_FROM:
+            self._suspects.push(call.deliveries, call.call_id, attempt)
+        else:
+            definition = self._definition(attempt)
+            self._lane(definition).backlog.push(definition.queue, call.priority, attempt)
+
+    def _lane(self, definition: TaskDefinition) -> Lane:
+        if definition.isolation == "thread" or self.processes is None:
+            return self.threads
+        return self.processes
 
     def start_held(self) -> None:
         """Start what is held, as far as there is room."""
-        while self._backlog and self._pool.idle:
-            attempt = self._backlog.pop()
-            self._start(attempt, self._definition(attempt))
+        if self._held_up:
+            self._start_suspects()
+        for lane in self._lanes:
+            while lane.backlog and lane.has_room:
+                attempt = lane.backlog.pop()
+                self._start(attempt, self._definition(attempt))
+
+    def _start_suspects(self) -> None:
+        """One, with nothing beside it; when none is left, all that needs no thread and was held up."""
+        suspects = self._suspects
+        ended_at_once = False
+        self._begins_suspects = True
+        try:
+            while len(suspects) and not self._running and self._is_free and self._gathers is None:
+                attempt = suspects.begin()
+                self._start(attempt, self._definition(attempt))
+                if not self._running:
+                    suspects.ended()
+                    ended_at_once = True
+            if not suspects.present:
+                self._start_asynchronous()
+        finally:
+            self._begins_suspects = False
+        if ended_at_once and not suspects.present:
+            # Nothing that ends later would tell of it.
+            self._held_up = False
+            self._on_room()
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a call of any kind could begin, with nothing before it in line."""
+        return self._pool.free > 0 and all(lane.pool.idle for lane in self._lanes)
+
+    def _start_asynchronous(self) -> None:
+        for attempt in list(self._backlog):
+            definition = self._definition(attempt)
+            if definition.is_async and self._backlog.remove(attempt):
+                self._start(attempt, definition)
+
+    def _after_suspect(self) -> None:
+        """Something ended while there are suspects, or since they were handed back."""
+        if self._begins_suspects:
+            # A task on the reactor ended as it began: whoever began it goes on.
+            return
+        if not self._running:
+            self._suspects.ended()
+        self.start_held()
+        self._held_up = self._suspects.present
+        self._on_room()
 
     def hand_back(self, may_go: Callable[[Attempt], bool] = lambda attempt: True) -> list[Attempt]:
         """
@@ -157,20 +273,35 @@ class TaskRunner:
 
         :param may_go: whether to let go of one; those it says no to stay held.
         """
-        attempts = self._backlog.drain()
-        for job in self._pool.recall():
-            assert isinstance(job, Execution)
-            del self._running[job.attempt]
-            job.attempt.take_back()
-            attempts.append(job.attempt)
+        return self._let_go(self._lanes, may_go)
+
+    def _let_go(self, lanes: list[Lane], may_go: Callable[[Attempt], bool]) -> list[Attempt]:
+        """Suspects hold up all lanes, and so go with each."""
+        attempts = self._suspects.drain()
+        for lane in lanes:
+            attempts += [*lane.backlog.drain(), *self._recalled(lane)]
+        if not self._running:
+            self._suspects.ended()
         kept = [attempt for attempt in attempts if not may_go(attempt)]
         for attempt in kept:
-            self._backlog.push(self._definition(attempt).queue, attempt.call.priority, attempt)
+            self._keep(attempt)
         gone = [attempt for attempt in attempts if attempt not in kept]
         for attempt in gone:
             self._limits.clear(attempt)
             attempt.move(states.RETURNED)
+        if self._held_up:
+            self.start_held()
         return gone
+
+    def _recalled(self, lane: Lane) -> list[Attempt]:
+        """What was given to a pool and not begun, taken back."""
+        attempts = []
+        for job in lane.pool.recall():
+            assert isinstance(job, Execution)
+            del self._running[job.attempt]
+            job.attempt.take_back()
+            attempts.append(job.attempt)
+        return attempts
 
     def give_ahead(self, count: int) -> None:
         """Give the threads so many calls that they can't begin at once."""
@@ -192,7 +323,7 @@ class TaskRunner:
             attempt.call.call_id,
             attempt.call.reply_to,
             self.seconds() - started,
-            self._pool.thread_of(execution),
+            self._pool_of(execution).thread_of(execution),
             stuck,
         )
 
@@ -205,18 +336,21 @@ class TaskRunner:
         attempt = next(self._attempts(call_id), None)
         if attempt is None:
             return False
-        self.drop(attempt)
-        text = f"the call to {attempt.call.task_id!r} was cancelled on its worker"
-        answer = self._own_answer(attempt, "cancelled", "crew_tx.errors.TaskCancelledError", text)
-        self._answered(attempt, answer)
+        self.end(attempt, f"the call to {attempt.call.task_id!r} was cancelled on its worker")
         return True
+
+    def end(self, attempt: Attempt, why: str) -> None:
+        """End a call that is held or runs, and tell its caller why."""
+        self.drop(attempt)
+        answer = self._own_answer(attempt, "cancelled", "crew_tx.errors.TaskCancelledError", why)
+        self._answered(attempt, answer)
 
     def drop(self, attempt: Attempt) -> None:
         """End a call that is held or runs; it is not answered."""
         self._limits.clear(attempt)
         execution = self._running.pop(attempt, None)
         if execution is None:
-            self._backlog.remove(attempt)
+            self._remove_held(attempt)
         attempt.move(states.CANCELLED)
         if execution is not None:
             self._interrupt(execution)
@@ -228,11 +362,18 @@ class TaskRunner:
 
     def _attempts(self, call_id: str) -> Iterator[Attempt]:
         """Ids are callers' own: there may be several of one."""
-        attempts = (*self._running, *self._backlog)
-        return (attempt for attempt in attempts if attempt.call.call_id == call_id)
+        return (attempt for attempt in self.attempts() if attempt.call.call_id == call_id)
+
+    def attempts(self) -> list[Attempt]:
+        """All that it has and has not answered."""
+        return [*self._running, *self._suspects, *chain.from_iterable(lane.backlog for lane in self._lanes)]
+
+    def _remove_held(self, attempt: Attempt) -> bool:
+        lane = self._lane(self._definition(attempt))
+        return lane.backlog.remove(attempt) or self._suspects.remove(attempt)
 
     def when_ended(self) -> Deferred[None]:
-        """A Deferred that fires when nothing runs that isn't answered."""
+        """A Deferred that fires when nothing is left that isn't answered."""
         ended: Deferred[None] = Deferred(self._forget_waiter)
         self._ended.append(ended)
         self._tell_ended()
@@ -247,6 +388,9 @@ class TaskRunner:
         """Interrupt what still runs, without an answer; leave no delayed call."""
         self.hand_back()
         self._limits.stop()
+        if self._gathers is not None:
+            self._gathers.cancel()
+            self._gathers = None
         # Forgotten first, so that the outcome of an interrupt answers nobody.
         running, self._running = self._running, {}
         for execution in running.values():
@@ -268,8 +412,10 @@ class TaskRunner:
         self._limits.set(attempt, attempt.received + limit - now)
         if definition.is_async:
             self._start_async(execution)
-        else:
+        elif definition.isolation == "thread":
             self._pool.start(execution)
+        else:
+            self._pool_of(execution).start(execution)
 
     def _start_async(self, execution: Execution) -> None:
         execution.waiting = perform_async(
@@ -321,13 +467,13 @@ class TaskRunner:
         execution = self._running.pop(attempt, None)
         if execution is not None:
             self._ran_too_long(execution)
-        elif self._backlog.remove(attempt):
+        elif self._remove_held(attempt):
             self._held_too_long(attempt)
         self._tell_ended()
 
     def _ran_too_long(self, execution: Execution) -> None:
         attempt = execution.attempt
-        if self._pool.withdraw(execution):
+        if self._pool_of(execution).withdraw(execution):
             attempt.take_back()
             self._held_too_long(attempt)
             return
@@ -355,7 +501,11 @@ class TaskRunner:
         if execution.waiting is not None:
             execution.waiting.cancel()
         else:
-            self._pool.interrupt(execution)
+            self._pool_of(execution).interrupt(execution)
+
+    def _pool_of(self, execution: Execution) -> Any:
+        """The thread pool or the process pool."""
+        return self._lane(execution.definition).pool
 
     def _definition(self, attempt: Attempt) -> TaskDefinition:
         """Of a call that is held or runs, so its task is known."""
@@ -364,7 +514,9 @@ class TaskRunner:
         return definition
 
     def _tell_ended(self) -> None:
-        if not self._running:
+        if self._held_up:
+            self._after_suspect()
+        if self._ended and not self._running and not self.held:
             ended, self._ended = self._ended, []
             for deferred in ended:
                 deferred.callback(None)

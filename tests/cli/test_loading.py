@@ -9,8 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.cli.loading import load_services, take_run
+from crew_tx.cli.loading import load_for_process, load_services, take_run
 from crew_tx.errors import ConfigurationError
+from crew_tx.tasks.registry import collect_imported
 
 TASK = """
 from crew_tx.worker import Task
@@ -20,7 +21,10 @@ def {0}(req):
 """
 
 
-class LoadingTests(SynchronousTestCase):
+ISOLATED = TASK.replace(")\ndef", ", isolation='process')\ndef")
+
+
+class ModulesTestCase(SynchronousTestCase):
     """Modules in a folder of the test's own."""
 
     def setUp(self) -> None:
@@ -44,6 +48,10 @@ class LoadingTests(SynchronousTestCase):
 
     def refused(self, *services: str) -> str:
         return str(self.assertRaises(ConfigurationError, load_services, services))
+
+
+class LoadingTests(ModulesTestCase):
+    """What a worker is made of."""
 
     def test_commands_are_found_beside_tasks(self) -> None:
         """Also those that a task's own module has, where another module only imports the task."""
@@ -210,3 +218,48 @@ class LoadingTests(SynchronousTestCase):
         """It is most likely the wrong one."""
         path = self.write("crew_r.py", "x = 1")
         self.assertIn(f"{path} has no tasks; put @Task('name') above a function", self.refused(path))
+
+
+class ProcessTests(ModulesTestCase):
+    """The same modules, in a process of a worker."""
+
+    def in_process(self, *services: str) -> tuple[list[str], dict[str, Any]]:
+        others = {definition.task_id for definition in collect_imported()}
+        definitions, settings = load_for_process(services)
+        return [each.task_id for each in definitions if each.task_id not in others], settings
+
+    def test_tasks_in_processes_are_found_and_no_others(self) -> None:
+        """Those of services, too."""
+        service = """
+            from crew_tx.worker import Service
+            class Methods:
+                def c_add(self, req): pass
+            hosted = Service("crew_hosted", Methods(), isolation="process")
+            """
+        path = self.write(
+            "crew_p.py", TASK.format("p_thread") + ISOLATED.format("p_process") + dedent(service)
+        )
+        self.assertEqual((["p_process", "crew_hosted", "crew_hosted.add"], {}), self.in_process(path))
+
+    def test_a_script_is_loaded_whether_its_run_is_reached_or_not(self) -> None:
+        """And what it imports; it need not be called .py."""
+        self.write("crew_q_other.py", ISOLATED.format("q_other"))
+        script = "import crew_q_other\nfrom crew_tx.worker import run\n" + ISOLATED.format("q_{0}")
+        guarded = self.write(
+            "crew_q", script.format("guarded") + "if __name__ == '__main__':\n    run(a=1)\n"
+        )
+        self.assertEqual((["q_guarded", "q_other"], {}), self.in_process(guarded))
+        open_ = self.write("crew_q_open.py", script.format("open") + "run(a=1)\n")
+        found, settings = self.in_process(open_)
+        self.assertEqual((["q_open"], {"a": 1}), (found, settings))
+
+    def test_where_modules_are_is_told_for_every_folder(self) -> None:
+        """Files by their whole path, modules by their names."""
+        self.write("crew_r.py", TASK.format("r"))
+        self.write("crew_s.py", TASK.format("s"))
+        self.patch(sys, "path", [self.folder, *sys.path])
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.folder)
+        modules = load_services(["crew_r.py", "crew_s"]).modules
+        self.assertEqual([os.path.join(self.folder, "crew_r.py"), "crew_s"], modules)

@@ -23,6 +23,7 @@ def attempt_context(**options: Any) -> AttemptContext:
         priority=5,
         attempt=2,
         redelivered=True,
+        deliveries=3,
     )
     values = {"settings": Settings(counter=0), "deadline": 10.0, "seconds": lambda: 0.0, **options}
     return AttemptContext(call, **values)
@@ -57,6 +58,7 @@ class ContextTests(SynchronousTestCase):
         request = context.request
         self.assertEqual((request.id, request.task_id, request.headers), ("call-1", "test", {"user": "neo"}))
         self.assertEqual((request.priority, request.attempt, request.redelivered), (5, 2, True))
+        self.assertEqual(request.deliveries, 3)
         self.assertIs(context.request, request)
 
     def test_the_request_can_not_be_changed(self) -> None:

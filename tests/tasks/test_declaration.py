@@ -48,6 +48,9 @@ class TaskTests(SynchronousTestCase):
         self.assertEqual((definition.timeout, definition.queue, definition.is_async), (None, "double", False))
         definition = definition_of(Task("double", timeout=30, queue="slow")(lambda request: request))
         self.assertEqual((definition.timeout, definition.queue), (30, "slow"))
+        self.assertFalse(definition.skip_abandoned)
+        definition = definition_of(Task("double", skip_abandoned=True)(lambda request: request))
+        self.assertTrue(definition.skip_abandoned)
 
     def test_where_names_module_function_file_and_line(self) -> None:
         """For people who look for it."""
@@ -234,3 +237,41 @@ class ServiceTests(SynchronousTestCase):
                 """Takes nothing."""
 
         self.assertRaises(ConfigurationError, Service, "example", Wrong())
+
+
+class IsolationTests(SynchronousTestCase):
+    """Where a task runs."""
+
+    def test_a_task_may_ask_for_a_process(self) -> None:
+        """A thread is what it has without a word."""
+
+        def one(request: object) -> None: ...
+
+        self.assertEqual(definition_of(Task("one")(one)).isolation, "thread")
+        self.assertEqual(definition_of(Task("one", isolation="process")(one)).isolation, "process")
+
+    def test_all_tasks_of_a_service_run_alike(self) -> None:
+        """The one that looks for the method as well."""
+        tasks = Service("example", Example(), isolation="process").tasks()
+        self.assertEqual({each.isolation for each in tasks}, {"process"})
+
+    def test_what_runs_on_the_reactor_can_not_ask_for_a_process(self) -> None:
+        """By its kind or by word."""
+
+        async def coroutine_function(request: object) -> None: ...
+
+        def returns_deferred(request: object) -> None: ...
+
+        task = Task("one", isolation="process")
+        self.assertIn(
+            "runs on the reactor", str(self.assertRaises(ConfigurationError, task, coroutine_function))
+        )
+        task = Task("one", isolation="process", reactor=True)
+        self.assertRaises(ConfigurationError, task, returns_deferred)
+        self.assertRaises(ConfigurationError, Service, "a", Example(), reactor=True, isolation="process")
+
+    def test_another_word_is_refused(self) -> None:
+        """With those that there are."""
+        error = self.assertRaises(InvalidArgumentError, Task, "one", isolation="fork")
+        self.assertEqual("the isolation of 'one' is 'thread' or 'process', not 'fork'", str(error))
+        self.assertRaises(InvalidArgumentError, Service, "one", Example(), isolation=None)

@@ -175,6 +175,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual((pool.waiting, pool.idle), (0, 1))
         self.threads.step_all()
         self.assertEqual((begun.outcomes, waiting.outcomes), (["done"], []))
+        self.assertEqual(self.calls, ["idle", "idle"])
         self.assertEqual([pool.withdraw(begun), pool.withdraw(RecordingJob())], [False, False])
 
     def test_a_quarantined_thread_that_ends_after_all_leaves(self) -> None:

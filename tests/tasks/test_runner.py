@@ -17,9 +17,14 @@ from crew_tx.message import Answer, Call, check_headers
 from crew_tx.tasks.attempt import Attempt
 from crew_tx.tasks.context import Settings, context
 from crew_tx.tasks.pool import ThreadPool
+from crew_tx.tasks.processes.frames import write_frame
+from crew_tx.tasks.processes.messages import READY
+from crew_tx.tasks.processes.pool import ProcessPool
 from crew_tx.tasks.registry import Registry, Service, Task
 from crew_tx.tasks.runner import TaskRunner
+from crew_tx.tasks.suspects import GATHER
 from crew_tx.testing.stepped import SteppedThreads
+from tests.tasks.processes.test_pool import FakeChild
 
 _CODEC = Codec()
 
@@ -549,6 +554,34 @@ class HandBackTests(RunnerTestCase):
         self.threads.step_all()
 
 
+class UnbegunTests(RunnerTestCase):
+    """What a thread was given and has not begun yet, though it is idle."""
+
+    def test_what_waits_is_begun_when_it_is_cancelled(self) -> None:
+        """Its thread passes it over: nothing runs then whose end would tell of the room."""
+        self.make(threads=1)
+        for data in ("given", "held"):
+            self.take("echo", data)
+        # As of real threads: no name for what is not begun.
+        self.patch(self.threads, "interrupt", lambda job: "" if self.threads.recall(job) else None)
+        self.threads.living = 0
+        self.assertTrue(self.runner.cancel("given"))
+        self.threads.living = 1
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["cancelled", "held"])
+
+    def test_what_may_not_go_back_is_begun_again(self) -> None:
+        """As soon as its thread has come to it."""
+        self.make(threads=1)
+        self.take("echo", "given")
+        self.threads.living = 0
+        self.assertEqual(self.runner.hand_back(lambda attempt: False), [])
+        self.threads.living = 1
+        self.assertEqual((self.runner.held, self.runner.in_progress), (1, 0))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["given"])
+
+
 class EndTests(RunnerTestCase):
     """When a worker may stop."""
 
@@ -597,6 +630,227 @@ class EndTests(RunnerTestCase):
         self.threads.step_all()
         self.assertEqual((self.answered(), self.runner.held, self.runner.in_progress), ([], 0, 0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class SuspectTests(RunnerTestCase):
+    """Calls that were delivered often run alone."""
+
+    def make(self, *tasks: Any, threads: int = 2, **options: Any) -> TaskRunner:
+        self.rooms = 0
+        return super().make(*tasks, threads=threads, on_room=self._note_room, **options)
+
+    def _note_room(self) -> None:
+        self.rooms += 1
+
+    def suspect(
+        self, task_id: str = "echo", data: Any = "suspect", deliveries: int = 3, **changes: Any
+    ) -> None:
+        """A suspect comes, and time enough goes by."""
+        self.take(task_id, data, deliveries=deliveries, **changes)
+        self.clock.advance(GATHER)
+
+    def running(self) -> list[str]:
+        """The ids of what runs."""
+        return [call.id for call in self.runner.active()]
+
+    def test_a_crash_and_a_hand_back_are_forgiven(self) -> None:
+        """What was delivered twice runs as all others do."""
+        for number in range(2):
+            self.take("echo", number, deliveries=2)
+        self.assertEqual(self.running(), ["0", "1"])
+        self.threads.step_all()
+
+    def test_one_runs_with_nothing_beside_it(self) -> None:
+        """What runs ends first, and nothing new is started until it is through."""
+        self.take("echo", "running")
+        self.suspect("echo", "suspect", deliveries=3)
+        self.take("echo", "new")
+        self.assertEqual(
+            (self.running(), self.runner.held, self.runner.threads.has_room), (["running"], 2, False)
+        )
+        self.threads.step()
+        self.assertEqual((self.running(), self.runner.held), (["suspect"], 1))
+        self.take("echo", "newer")
+        self.assertEqual(self.running(), ["suspect"])
+        self.threads.step()
+        self.assertEqual(
+            (self.running(), self.runner.threads.has_room, self.rooms), (["new", "newer"], False, 2)
+        )
+        self.threads.step_all()
+        self.assertTrue(self.runner.threads.has_room)
+        self.assertEqual(self.answered(), ["running", "suspect", "new", "newer"])
+
+    def test_the_first_one_waits_for_those_that_come_with_it(self) -> None:
+        """With an idle worker, too: a less suspicious one behind it in the queue goes before it."""
+        self.take("echo", "first", deliveries=7)
+        self.take("echo", "second", deliveries=3)
+        self.take("echo", "new")
+        self.assertEqual(self.running(), [])
+        self.clock.advance(GATHER)
+        self.assertEqual(self.running(), ["second"])
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["second", "first", "new"])
+
+    def test_they_go_first(self) -> None:
+        """One after the other, before all that is no suspect; in an order of their own."""
+        self.take("echo", "running")
+        self.take("echo", "new", priority=9)
+        for count in (5, 3, 9, 4):
+            self.suspect("echo", f"s{count}", deliveries=count)
+        self.take("echo", "newer")
+        self.threads.step_all()
+        answers = self.answered()
+        self.assertEqual((answers[:3], answers[-1]), (["running", "new", "s3"], "newer"))
+        self.assertEqual(sorted(answers[3:-1]), ["s4", "s5", "s9"])
+
+    def test_tasks_on_the_reactor_wait_as_well(self) -> None:
+        """For a suspect, and as suspects; after that they need no thread, as ever."""
+        self.make(self.asynchronous(), threads=1)
+        self.take("later", "running")
+        self.suspect("later", "suspect", deliveries=3)
+        for data in ("one", "two", "three"):
+            self.take("echo", data)
+            self.take("later", data)
+        self.assertEqual((self.running(), len(self.waiting)), (["running"], 1))
+        self.waiting[0].callback(None)
+        self.assertEqual((self.running(), len(self.waiting)), (["suspect"], 2))
+        self.waiting[1].callback(None)
+        self.assertEqual(sorted(self.running()), ["one", "one", "three", "two"])
+        self.assertEqual((self.runner.held, self.rooms), (2, 2))
+        for waiting in self.waiting[2:]:
+            waiting.callback(None)
+        self.threads.step_all()
+        self.assertEqual(self.runner.in_progress, 0)
+
+    def test_many_that_end_as_they_begin(self) -> None:
+        """However many: Python's stack is no measure."""
+
+        @Task("now")
+        async def now(req: Any) -> Any:
+            return req
+
+        self.make(now)
+        self.take("echo", "running")
+        for number in range(2000):
+            self.take("now", number, deliveries=3)
+        self.clock.advance(GATHER)
+        self.take("now", "new")
+        self.threads.step()
+        answers = self.answered()
+        self.assertEqual((answers[0], answers[-1], len(answers)), ("running", "new", 2002))
+
+    def test_room_is_told_of_when_those_that_ended_at_once_were_the_last(self) -> None:
+        """There is nothing behind them whose end would tell of it."""
+
+        @Task("now")
+        async def now(req: Any) -> Any:
+            return req
+
+        self.make(now)
+        self.suspect("now", "suspect")
+        self.assertEqual((self.answered(), self.rooms), (["suspect"], 1))
+        self.take("echo", "new")
+        self.threads.step_all()
+        self.assertEqual((self.answered(), self.rooms), (["new"], 1))
+
+    def test_what_was_given_ahead_is_taken_back(self) -> None:
+        """No call waits in line for a thread while a suspect waits or runs."""
+        self.make(threads=1)
+        self.runner.give_ahead(2)
+        for data in ("running", "ahead", "ahead too"):
+            self.take("echo", data)
+        self.assertEqual((self.running(), self.runner.held), (["running", "ahead", "ahead too"], 2))
+        self.suspect("echo", "suspect", deliveries=3)
+        self.assertEqual((self.running(), self.runner.held), (["running"], 3))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["running", "suspect", "ahead", "ahead too"])
+
+    def test_it_has_a_thread_that_is_free(self) -> None:
+        """One that goes on after its limit is answered, and its thread is not free yet."""
+        self.make(threads=1)
+        self.runner.give_ahead(5)
+        self.take("short", "late")
+        self.clock.advance(1)
+        self.suspect("echo", "suspect", deliveries=3)
+        self.clock.advance(1)
+        self.assertEqual((self.answered(), self.running()), (["timeout"], []))
+        # Quarantined, and replaced.
+        self.clock.advance(5)
+        self.assertEqual(self.running()[0], "suspect")
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["suspect"])
+
+    def test_its_time_limit_is_as_of_others(self) -> None:
+        """While it waits, and while it runs; then others begin."""
+        self.make(threads=3)
+        self.take("echo", "running")
+        self.suspect("short", "waits", deliveries=3)
+        self.clock.advance(2)
+        self.assertEqual((self.answered(), self.runner.held), (["timeout"], 0))
+        self.threads.step()
+        self.suspect("short", "runs", deliveries=3)
+        self.take("short", "next", deliveries=4, call_id="next")
+        self.clock.advance(1)
+        self.take("echo", "last")
+        self.clock.advance(1)
+        self.assertEqual(self.answered(), ["running", "timeout", "timeout"])
+        self.assertEqual(self.running(), ["last"])
+        self.threads.step_all()
+
+    def test_it_is_found_cancelled_and_dropped(self) -> None:
+        """Whether it waits or runs."""
+        self.take("echo", "running")
+        for data in ("cancelled", "dropped", "stays"):
+            self.suspect("echo", data, deliveries=3)
+        self.assertTrue(self.runner.cancel("cancelled"))
+        dropped = self.runner.find("dropped", "c")
+        assert dropped is not None
+        self.runner.drop(dropped)
+        self.assertEqual((self.answered(), self.runner.held), (["cancelled"], 1))
+        self.threads.step()
+        self.take("echo", "new")
+        self.assertTrue(self.runner.cancel("stays"))
+        self.assertEqual(self.running(), ["new"])
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["running", "cancelled", "new"])
+
+    def test_they_are_handed_back_by_the_same_rule(self) -> None:
+        """Those that may not go stay, and have their turn."""
+        self.take("echo", "running")
+        for data, count in (("goes", 3), ("stays", 15)):
+            self.suspect("echo", data, deliveries=count)
+        self.take("echo", "new")
+        gone = self.runner.hand_back(lambda attempt: attempt.call.deliveries < 10)
+        self.assertEqual([attempt.call.call_id for attempt in gone], ["goes", "new"])
+        self.take("echo", "newer")
+        self.assertEqual((self.running(), self.runner.held), (["running"], 2))
+        self.threads.step_all()
+        self.assertEqual(self.answered(), ["running", "stays", "newer"])
+
+    def test_room_is_told_of_when_they_were_handed_back(self) -> None:
+        """Where only the reactor is busy, no thread would tell of it."""
+        self.make(self.asynchronous())
+        for number in range(2):
+            self.take("later", number)
+        self.suspect("echo", "suspect", deliveries=3)
+        self.assertEqual(len(self.runner.hand_back()), 1)
+        self.take("echo", "new")
+        self.assertEqual((self.running(), self.rooms), (["0", "1", "new"], 0))
+        self.waiting[0].callback(None)
+        self.assertEqual(self.rooms, 1)
+        self.waiting[1].callback(None)
+        self.threads.step_all()
+        self.assertEqual(self.rooms, 1)
+
+    def test_it_is_waited_for_at_the_end(self) -> None:
+        """What can't be handed back is answered here."""
+        self.take("echo", "running")
+        self.suspect("echo", "suspect", deliveries=15)
+        ended = self.runner.when_ended()
+        self.threads.step()
+        self.assertNoResult(ended)
+        self.threads.step()
+        self.successResultOf(ended)
 
 
 class ActiveTests(RunnerTestCase):
@@ -683,3 +937,126 @@ class CancelTests(RunnerTestCase):
         ended = self.runner.when_ended()
         self.runner.cancel("1")
         self.successResultOf(ended)
+
+
+class ProcessTests(RunnerTestCase):
+    """Tasks for processes, beside those for threads."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.children: list[FakeChild] = []
+
+    def isolated(self, size: int = 1, **options: Any) -> None:
+        """A runner with processes that are ready, and a task for them."""
+
+        @Task("isolated", isolation="process")
+        def isolated(req: Any) -> Any:
+            raise AssertionError("it is for a process")
+
+        self.processes = ProcessPool(
+            self.clock, self.spawn, worker_id="w", size=size, on_idle=lambda: self.runner.start_held()
+        )
+        self.addCleanup(self.processes.stop)
+        self.processes.begin()
+        self.make(isolated, processes=self.processes, **options)
+
+    def spawn(self, listener: Any) -> FakeChild:
+        child = FakeChild(100 + len(self.children), listener)
+        self.children.append(child)
+        self.clock.callLater(0, child.says, write_frame(READY, {}))
+        return child
+
+    def calls(self) -> list[list[str]]:
+        """What each process was given, once all have started."""
+        self.clock.advance(0)
+        return [child.calls for child in self.children]
+
+    def test_each_kind_runs_in_its_place(self) -> None:
+        """And the answer of a process is the call's."""
+        self.isolated()
+        self.take("isolated", 1)
+        self.take("echo", 2)
+        self.threads.step_all()
+        self.assertEqual((self.calls()[0], self.answered()), (["1"], [2]))
+        self.children[0].answers()
+        self.assertEqual(
+            [(attempt.call.call_id, answer.worker) for attempt, answer in self.answers], [("1", "w")]
+        )
+
+    def test_neither_kind_waits_for_room_that_the_other_has(self) -> None:
+        """However full the other one is."""
+        self.isolated(threads=1)
+        for number in range(3):
+            self.take("isolated", number)
+        self.take("echo", "a")
+        self.take("echo", "b")
+        self.assertEqual((len(self.threads.jobs), self.runner.threads.held), (1, 1))
+        self.assertEqual((self.calls()[0], self.runner.held), (["0"], 3))
+        self.children[0].answers()
+        self.assertEqual(self.children[0].calls, ["0", "1"])
+
+    def test_a_limit_kills_and_what_is_held_goes_on(self) -> None:
+        """In the process that was to spare, once the killed one is gone."""
+        self.isolated()
+        self.take("isolated", 1, timeout=2000)
+        self.take("isolated", 2)
+        self.clock.advance(0)
+        self.clock.advance(2)
+        self.assertEqual((self.answered(), self.children[0].killed), (["timeout"], True))
+        self.assertEqual(self.runner.active(), [])
+        self.children[0].listener.ended("was ended by SIGKILL")
+        self.assertEqual(self.calls()[1], ["2"])
+
+    def test_a_dropped_call_is_killed_and_a_held_one_forgotten(self) -> None:
+        """Neither is answered."""
+        self.isolated()
+        self.take("isolated", 1)
+        self.take("isolated", 2)
+        self.clock.advance(0)
+        for call_id in ("2", "1"):
+            attempt = self.runner.find(call_id, "c")
+            assert attempt is not None
+            self.runner.drop(attempt)
+        self.assertEqual((self.children[0].killed, self.runner.held, self.answers), (True, 0, []))
+
+    def test_a_lane_hands_back_its_own(self) -> None:
+        """And the runner that of both."""
+        self.isolated(threads=1)
+        for number in range(3):
+            self.take("isolated", f"p{number}")
+            self.take("echo", f"t{number}")
+        self.clock.advance(0)
+        assert self.runner.processes is not None
+        verifyObject(IHeldCalls, self.runner.processes)
+        gone = self.runner.processes.hand_back(lambda attempt: attempt.call.call_id == "p1")
+        self.assertEqual([attempt.call.call_id for attempt in gone], ["p1"])
+        gone = self.runner.hand_back()
+        self.assertEqual([attempt.call.call_id for attempt in gone], ["t1", "t2", "p2"])
+
+    def test_what_waited_for_a_process_and_may_not_go_back_is_run(self) -> None:
+        """Nothing else would begin it, where nothing runs."""
+        self.isolated()
+        self.take("isolated", 1)
+        assert self.runner.processes is not None
+        self.assertEqual(self.runner.processes.hand_back(lambda attempt: False), [])
+        self.assertEqual((self.calls()[0], self.runner.held), (["1"], 0))
+        self.children[0].answers()
+        self.assertEqual(self.answered(), [1])
+
+    def test_who_runs_where_is_told(self) -> None:
+        """By the process's number."""
+        self.isolated()
+        self.take("isolated", 1)
+        self.clock.advance(0)
+        self.assertEqual([active.thread for active in self.runner.active()], ["process 100"])
+
+    def test_a_process_that_died_is_an_error_of_the_task(self) -> None:
+        """Which says how."""
+        self.isolated()
+        self.take("isolated", 1)
+        self.clock.advance(0)
+        self.children[0].listener.ended("ended with exit code 3")
+        ((_, answer),) = self.answers
+        said = self.value(answer)
+        self.assertEqual((answer.error, said["type"]), ("raised", "crew_tx.errors.TaskProcessDiedError"))
+        self.assertIn("exit code 3", said["message"])
