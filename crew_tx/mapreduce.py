@@ -1,5 +1,5 @@
 """
-One task for many items, spread over all workers.
+One task for many items, spread over all workers, and results made one.
 
 A window of calls is out at a time, and results that wait here are of the window,
 too: so memory is bounded, whatever the number of items, and items are asked for
@@ -12,26 +12,46 @@ an error, lets go of that, and what is out is cancelled.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, MutableMapping
+from itertools import islice
+from math import inf
 from typing import Any, Literal, get_args
 from weakref import finalize
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
-from crew_tx.errors import CallerError, CrewError, InvalidArgumentError, TaskCancelledError
+from crew_tx.errors import CrewError, InvalidArgumentError
+from crew_tx.rpc.by_key import Initial, Reducer, combine, combined, pairs_of
+from crew_tx.rpc.item_source import Items
+from crew_tx.rpc.mapped import MappedCalls, Progress
+from crew_tx.rpc.retries import LONGEST_PAUSE, Call, Retries, always
 
-__all__ = ["Mapping", "check_mapping", "map_reduce"]
+__all__ = [
+    "Errors",
+    "Failed",
+    "Initial",
+    "Items",
+    "Mapping",
+    "Partial",
+    "Progress",
+    "Reducer",
+    "always",
+    "check_mapping",
+    "combine",
+    "combined",
+    "map_reduce",
+    "map_reduce_by_key",
+]
 
-Call = Callable[[Any], "Deferred[Any]"]
-Items = Iterable[Any] | AsyncIterable[Any]
-#: Told of how many items are done, and how many were begun.
-Progress = Callable[[int, int], object]
 Errors = Literal["raise", "value"]
+#: Called with an item, and why there is no answer for it.
+Failed = Callable[[Any, Exception], object]
 
 WINDOW = 100
 _MOST = 100_000
-_END = object()
+#: So many pairs are reduced in one turn of the reactor.
+_PAIRS = 10_000
 
 
 class Mapping:
@@ -39,6 +59,7 @@ class Mapping:
     The results of one task for many items: an asynchronous iterator, for one that takes them.
 
     :param call: calls the task with an item.
+    :param clock: an ``IReactorTime``, for pauses and stragglers.
     :param call_from_thread: the reactor's, to cancel what is out when nobody
         takes results any more: the garbage collector, which may see to that,
         runs in any thread, and in the middle of anything.
@@ -47,6 +68,11 @@ class Mapping:
     :param retries: how often a call that failed is made again; what is wrong
         with the item itself (``CallerError``), and what somebody cancelled, is
         not tried again.
+    :param retry_pause: seconds before the first time; each further pause is
+        twice as long, up to a minute.
+    :param retry_if: whether an error is worth it; by default each is.
+    :param stragglers: how many items may be called for a second time when they
+        are late and no more can be begun; the first answer stands.
     :param errors: ``raise`` ends it with the first error, and cancels what is
         out; ``value`` puts errors in the place of results.
     :param progress: called whenever an item is done.
@@ -58,22 +84,29 @@ class Mapping:
         call: Call,
         items: Items,
         *,
+        clock: IReactorTime,
         call_from_thread: Callable[[Callable[[], None]], object],
         window: int = WINDOW,
         ordered: bool = True,
         retries: int = 0,
+        retry_pause: float = 0.0,
+        retry_if: Callable[[CrewError], bool] = always,
+        stragglers: int = 0,
         errors: Errors = "raise",
         progress: Progress = lambda done, begun: None,
     ) -> None:
-        check_mapping(items, window, retries, errors)
-        self._calls = _Calls(
+        check_mapping(items, window, retries, errors, retry_pause, stragglers)
+        self._clock = clock
+        self._calls = MappedCalls(
+            clock,
             call,
             items,
             window=window,
             ordered=ordered,
-            retries=retries,
+            retries=Retries(retries, retry_pause, retry_if),
             raises=errors == "raise",
             progress=progress,
+            stragglers=stragglers,
         )
         finalize(self, call_from_thread, self._calls.cancel).atexit = False
 
@@ -87,6 +120,10 @@ class Mapping:
         """How many have a result, errors that are values included."""
         return self._calls.done
 
+    def items(self) -> AsyncIterator[tuple[Any, Any]]:
+        """Each item with its result, in place of results alone: for those that come as they are answered."""
+        return _WithItems(self)
+
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
@@ -98,7 +135,7 @@ class Mapping:
         :raises CrewError: the first error, where errors are raised; nothing is out any more then.
         :raises RuntimeError: if somebody waits for the next result already.
         """
-        return await self._calls.next()
+        return (await self._calls.next())[1]
 
     async def aclose(self) -> None:
         """The same as :meth:`cancel`, for ``contextlib.aclosing``."""
@@ -113,169 +150,47 @@ class Mapping:
         self._calls.cancel()
 
 
-class _Calls:
-    """The calls of a mapping, and their results until somebody takes them."""
+class _WithItems:
+    """The results of a mapping with their items; who has it has the mapping."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+
+    def __aiter__(self) -> AsyncIterator[tuple[Any, Any]]:
+        return self
+
+    async def __anext__(self) -> tuple[Any, Any]:
+        return await self._mapping._calls.next()
+
+
+class Partial:
+    """
+    Shows what there is so far, when something was added, and not too often.
+
+    :param shown: called with what there is.
+    :param every: the seconds between two times, at least.
+    :param seconds: the time.
+    :raises InvalidArgumentError: if ``every`` is no number of seconds.
+    """
 
     def __init__(
-        self,
-        call: Call,
-        items: Items,
-        *,
-        window: int,
-        ordered: bool,
-        retries: int,
-        raises: bool,
-        progress: Progress,
+        self, shown: Callable[[Any], object] | None, every: float, seconds: Callable[[], float]
     ) -> None:
-        self._call = call
-        self._source: _Source | None = _Source(items)
-        self._window = window
-        self._ordered = ordered
-        self._retries = retries
-        self._raises = raises
-        self._progress = progress
-        self._out: dict[int, Deferred[None]] = {}
-        self._results: dict[int, Any] = {}
-        self._next = 0
-        self._error: Failure | None = None
-        self._waiter: Deferred[None] | None = None
-        self._filling = False
-        self.begun = 0
-        self.done = 0
+        if not _is_seconds(every, inf):
+            raise InvalidArgumentError(f"every is a number of seconds from 0, not {every!r}")
+        self._shown = shown
+        self._every = every
+        self._seconds = seconds
+        self._last = seconds()
 
-    async def next(self) -> Any:
-        """The next result, as of :meth:`Mapping.__anext__`."""
-        if self._waiter is not None:
-            raise RuntimeError("somebody waits for the next result already: a mapping is for one loop")
-        self._fill()
-        while not self._has_outcome():
-            self._waiter = Deferred()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._outcome()
-
-    def cancel(self) -> None:
-        """End: ask for no more, cancel what is out, forget results."""
-        self._source = None
-        self._results.clear()
-        out, self._out = self._out, {}
-        for call in out.values():
-            call.cancel()
-        self._wake()
-
-    # -- items in ----------------------------------------------------------------------
-
-    def _fill(self) -> None:
-        # Whoever fills is called again by results that come at once: one loop is enough.
-        if not self._filling:
-            self._filling = True
-            Deferred.fromCoroutine(self._fill_up())
-
-    async def _fill_up(self) -> None:
-        """Call for as many items as there is room for; it may wait for items, while results are taken."""
-        try:
-            while self._source is not None and len(self._out) + len(self._results) < self._window:
-                await self._take(self._source)
-        except BaseException:
-            # Once it has ended, what becomes of the items is nobody's concern.
-            if self._source is not None:
-                self._fail(Failure())
-        finally:
-            self._filling = False
-        self._wake()
-
-    async def _take(self, source: _Source) -> None:
-        item = await source.next()
-        if self._source is None:
-            # It has ended meanwhile.
-            return
-        if item is _END:
-            self._source = None
-            return
-        number, self.begun = self.begun, self.begun + 1
-        called = self._out[number] = Deferred.fromCoroutine(self._try(item))
-        called.addBoth(self._ended, number)
-
-    async def _try(self, item: Any) -> Any:
-        """Call, and call again."""
-        left = self._retries
-        while True:
-            try:
-                return await self._call(item)
-            except CrewError as error:
-                if not left or isinstance(error, CallerError | TaskCancelledError):
-                    raise
-            left -= 1
-
-    # -- results out -------------------------------------------------------------------
-
-    def _ended(self, result: Any, number: int) -> None:
-        if self._out.pop(number, None) is None:
-            # Cancelled by ourselves.
-            return
-        if isinstance(result, Failure) and self._raises:
-            self._fail(result)
-            return
-        self._results[number] = result.value if isinstance(result, Failure) else result
-        self.done += 1
-        try:
-            self._progress(self.done, self.begun)
-        except Exception:
-            self._fail(Failure())
-        self._wake()
-
-    def _fail(self, failure: Failure) -> None:
-        """End with an error; who takes results is told of it next."""
-        self._error = failure
-        self.cancel()
-
-    def _has_outcome(self) -> bool:
-        is_over = self._source is None and not self._out and not self._results
-        return self._error is not None or self._ready() is not None or is_over
-
-    def _outcome(self) -> Any:
-        error, self._error = self._error, None
-        if error is not None:
-            error.raiseException()
-        number = self._ready()
-        if number is None:
-            raise StopAsyncIteration
-        self._next += 1
-        return self._results.pop(number)
-
-    def _ready(self) -> int | None:
-        """The number of a result that may be handed over now."""
-        if self._ordered:
-            return self._next if self._next in self._results else None
-        return next(iter(self._results), None)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.called:
-            self._waiter.callback(None)
+    def added(self, so_far: Any) -> None:
+        """Something was added to what there is."""
+        if self._shown is not None and self._seconds() - self._last >= self._every:
+            self._last = self._seconds()
+            self._shown(so_far)
 
 
-class _Source:
-    """Items, from wherever they come; one is asked for at a time."""
-
-    def __init__(self, items: Items) -> None:
-        self._iterator: Iterator[Any] | None = None
-        self._asynchronous: AsyncIterator[Any] | None = None
-        if isinstance(items, AsyncIterable):
-            self._asynchronous = aiter(items)
-        else:
-            self._iterator = iter(items)
-
-    async def next(self) -> Any:
-        """:returns: an item, or ``_END``."""
-        if self._asynchronous is not None:
-            return await anext(self._asynchronous, _END)
-        assert self._iterator is not None
-        return next(self._iterator, _END)
-
-
-async def map_reduce(results: Mapping, reducer: Callable[[Any, Any], Any], initial: Any) -> Any:
+async def map_reduce(results: Mapping, reducer: Reducer, initial: Any, partial: Partial) -> Any:
     """
     Reduce results as they come; whatever ends it, nothing is out any more then.
 
@@ -286,18 +201,62 @@ async def map_reduce(results: Mapping, reducer: Callable[[Any, Any], Any], initi
     try:
         async for result in results:
             so_far = reducer(so_far, result)
+            partial.added(so_far)
     finally:
         results.cancel()
     return so_far
 
 
-def check_mapping(items: Any, window: int, retries: int, errors: str) -> None:
+async def map_reduce_by_key(
+    results: Mapping,
+    reducer: Reducer,
+    initial: Initial | None,
+    into: MutableMapping[Any, Any],
+    failed: Failed | None,
+    partial: Partial,
+) -> MutableMapping[Any, Any]:
+    """
+    Reduce results that are pairs, for each key, as they come; whatever ends it, nothing is out any more then.
+
+    :param failed: told of errors that are values.
+    """
+    try:
+        async for item, result in results.items():
+            if failed is not None and isinstance(result, Exception):
+                failed(item, result)
+                continue
+            pairs = pairs_of(result)
+            while some := list(islice(pairs, _PAIRS)):
+                combine(some, reducer, initial, into)
+                if len(some) == _PAIRS:
+                    await deferLater(results._clock, 0)
+            partial.added(into)
+    finally:
+        results.cancel()
+    return into
+
+
+def check_mapping(
+    items: Any, window: int, retries: int, errors: str, retry_pause: float = 0.0, stragglers: int = 0
+) -> None:
     """:raises InvalidArgumentError: if an argument of a mapping is wrong."""
     if not isinstance(items, Iterable | AsyncIterable):
         raise InvalidArgumentError(f"items are an iterable, or an asynchronous one, not {items!r}")
-    if isinstance(window, bool) or not isinstance(window, int) or not 0 < window <= _MOST:
+    if not _is_whole(window) or not 0 < window <= _MOST:
         raise InvalidArgumentError(f"window is a number of calls from 1 to {_MOST}, not {window!r}")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+    if not _is_whole(retries) or retries < 0:
         raise InvalidArgumentError(f"retries is a whole number from 0, not {retries!r}")
+    if not _is_seconds(retry_pause, LONGEST_PAUSE):
+        raise InvalidArgumentError(f"retry_pause is seconds from 0 to {LONGEST_PAUSE:g}, not {retry_pause!r}")
+    if not _is_whole(stragglers) or stragglers < 0:
+        raise InvalidArgumentError(f"stragglers is a whole number from 0, not {stragglers!r}")
     if errors not in get_args(Errors):
         raise InvalidArgumentError(f"errors is 'raise' or 'value', not {errors!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most

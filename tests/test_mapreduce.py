@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
+import operator
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, fail, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.errors import (
     ClientStoppedError,
+    ConnectionLostError,
     EncodeError,
     InvalidArgumentError,
     RemoteError,
     TaskCancelledError,
 )
-from crew_tx.mapreduce import Mapping, map_reduce
+from crew_tx.mapreduce import Mapping, Partial, map_reduce
 from crew_tx.testing import CrewHarness
 from crew_tx.worker import Task
 
@@ -37,6 +40,8 @@ class MappingTestCase(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
+        self.clock = Clock()
+        self.addCleanup(lambda: self.assertEqual([], self.clock.getDelayedCalls()))
         self.made: list[Any] = []
         self.out: dict[Any, Deferred[Any]] = {}
         self.cancelled: list[Any] = []
@@ -47,9 +52,10 @@ class MappingTestCase(SynchronousTestCase):
     def call(self, item: Any) -> Deferred[Any]:
         """A call that waits for the test."""
 
-        def cancel(_: object) -> None:
+        def cancel(call: Deferred[Any]) -> None:
             self.cancelled.append(item)
-            del self.out[item]
+            if self.out.get(item) is call:
+                del self.out[item]
 
         self.made.append(item)
         self.out[item] = Deferred(cancel)
@@ -75,7 +81,7 @@ class MappingTestCase(SynchronousTestCase):
 
     def map_with(self, call: Callable[[Any], Deferred[Any]], items: Any, **options: Any) -> Mapping:
         """A mapping with other calls."""
-        return Mapping(call, items, call_from_thread=self.handed_over.append, **options)
+        return Mapping(call, items, clock=self.clock, call_from_thread=self.handed_over.append, **options)
 
     def turn(self) -> None:
         """The reactor's turn."""
@@ -209,6 +215,11 @@ class WindowTests(MappingTestCase):
             {"retries": -1},
             {"retries": 1.0},
             {"retries": False},
+            {"retry_pause": -1},
+            {"retry_pause": 61},
+            {"retry_pause": "1"},
+            {"stragglers": -1},
+            {"stragglers": True},
             {"errors": "ignore"},
         ):
             self.assertRaises(InvalidArgumentError, self.map, **options)
@@ -386,6 +397,157 @@ class ErrorTests(MappingTestCase):
         self.failureResultOf(ended, RemoteError)
         self.assertEqual(self.asked, [0])
 
+    def test_a_call_is_made_again_after_a_pause(self) -> None:
+        """Whoever takes results away meanwhile ends that, too."""
+        ended = self.loop(self.map(1, retries=2, retry_pause=0.5))
+        self.fail_call(0)
+        self.assertEqual(self.made, [0])
+        self.clock.advance(0.5)
+        self.assertEqual(self.made, [0, 0])
+        self.answer(0)
+        self.assertEqual(self.successResultOf(ended), [0])
+        mapping = self.map(1, retries=2, retry_pause=0.5)
+        self.loop(mapping)
+        self.fail_call(0)
+        mapping.cancel()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_who_maps_may_say_which_errors_are_worth_it(self) -> None:
+        """Those of another type end it."""
+        ended = self.loop(self.map(1, retries=2, retry_if=lambda error: not isinstance(error, RemoteError)))
+        self.fail_call(0)
+        self.failureResultOf(ended, RemoteError)
+
+
+class StragglerTests(MappingTestCase):
+    """The last calls, where they are late."""
+
+    def last_of(self, items: int, **options: Any) -> tuple[Deferred[list[Any]], Deferred[Any]]:
+        """All but the first are answered within a second: the loop, and the first's call."""
+        ended = self.loop(self.map(items, **{"stragglers": 5, **options}))
+        self.clock.advance(1)
+        first = self.out.pop(0)
+        while self.out:
+            self.answer(*self.out)
+        return ended, first
+
+    def test_the_last_is_called_for_a_second_time(self) -> None:
+        """Three times as long as the others were out; the first answer stands."""
+        for ordered in (True, False):
+            ended, first = self.last_of(7, window=10, ordered=ordered)
+            self.clock.advance(1.9)
+            self.assertEqual(self.made.count(0), 1)
+            self.clock.advance(0.2)
+            self.assertEqual(self.made.count(0), 2)
+            self.answer(0)
+            self.assertEqual(sorted(self.successResultOf(ended)), list(range(7)))
+            self.assertEqual(self.cancelled, [0])
+            self.assertTrue(first.called)
+            for noted in (self.made, self.cancelled, self.results):
+                noted.clear()
+
+    def test_one_that_all_others_wait_for(self) -> None:
+        """The window is full of results, and nobody knows whether there are more items."""
+        ended, _ = self.last_of(5, window=5)
+        self.clock.advance(3)
+        self.assertEqual(self.made.count(0), 2)
+        self.answer(0)
+        self.assertEqual(self.successResultOf(ended), list(range(5)))
+
+    def test_while_more_can_be_begun_nobody_is_late(self) -> None:
+        """A worker has better things to do."""
+        queue: DeferredQueue[Any] = DeferredQueue()
+
+        async def items() -> AsyncIterator[Any]:
+            while (item := await queue.get()) is not None:
+                yield item
+
+        ended = self.loop(self.map(items(), stragglers=5))
+        for item in range(5):
+            queue.put(item)
+        self.answer(1, 2, 3, 4)
+        self.clock.advance(100)
+        self.assertEqual(self.made.count(0), 1)
+        queue.put(None)
+        self.assertEqual(self.made.count(0), 2)
+        self.answer(0)
+        self.assertEqual(self.successResultOf(ended), list(range(5)))
+
+    def test_while_many_are_out_nobody_is_late(self) -> None:
+        """It is the queue that is long."""
+        ended = self.loop(self.map(10, window=10, stragglers=5))
+        self.answer(*range(4))
+        self.clock.advance(100)
+        self.assertEqual(len(self.made), 10)
+        self.answer(4)
+        self.assertEqual(self.made[10:], [5, 6, 7, 8, 9])
+        self.answer(*range(5, 10))
+        self.assertEqual(len(self.successResultOf(ended)), 10)
+
+    def test_the_last_in_time(self) -> None:
+        """Nobody looks for it any more, and there is no delayed call."""
+        ended, first = self.last_of(7)
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+        first.callback(0)
+        self.assertEqual(self.successResultOf(ended), list(range(7)))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_it_is_asked_for(self) -> None:
+        """By default no item is called for twice."""
+        self.last_of(7, stragglers=0)
+        self.clock.advance(1000)
+        self.assertEqual(self.made.count(0), 1)
+
+    def test_an_end_leaves_nothing(self) -> None:
+        """No call of either kind, no delayed call."""
+        mapping = self.map(7, stragglers=5)
+        self.loop(mapping)
+        self.answer(*range(1, 7))
+        self.clock.advance(1)
+        self.assertEqual(self.made.count(0), 2)
+        mapping.cancel()
+        self.assertIn(0, self.cancelled)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        mapping = self.map(7, stragglers=5)
+        self.loop(mapping)
+        self.answer(*range(1, 7))
+        self.assertEqual(1, len(self.clock.getDelayedCalls()))
+        mapping.cancel()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+
+class WithItemsTests(MappingTestCase):
+    """Results that name their items."""
+
+    def test_each_comes_with_its_item(self) -> None:
+        """Whatever the order; errors as well."""
+        mapping = self.map(["a", "b", "c"], ordered=False, errors="value")
+        pairs: list[Any] = []
+
+        async def take() -> None:
+            async for item, result in mapping.items():
+                pairs.append((item, result))
+
+        ended = Deferred.fromCoroutine(take())
+        self.fail_call("b")
+        self.answer("c", "a")
+        self.successResultOf(ended)
+        self.assertEqual(pairs, [("b", ERROR), ("c", "c"), ("a", "a")])
+
+    def test_a_break_cancels_what_is_out(self) -> None:
+        """Who has the pairs has the mapping, and nobody else does."""
+
+        async def take() -> None:
+            async for _ in self.map(3).items():
+                break
+
+        ended = Deferred.fromCoroutine(take())
+        self.answer(0)
+        self.successResultOf(ended)
+        gc.collect()
+        self.turn()
+        self.assertEqual(self.cancelled, [1, 2])
+
 
 class ProgressTests(MappingTestCase):
     """What is told of how far it is."""
@@ -522,8 +684,12 @@ class EndTests(MappingTestCase):
 class ReduceTests(MappingTestCase):
     """Results made one."""
 
-    def reduce(self, mapping: Mapping, reducer: Callable[[Any, Any], Any]) -> Deferred[Any]:
-        return Deferred.fromCoroutine(map_reduce(mapping, reducer, 100))
+    def reduce(
+        self, mapping: Mapping, reducer: Callable[[Any, Any], Any], shown: Any = None, every: float = 1
+    ) -> Deferred[Any]:
+        return Deferred.fromCoroutine(
+            map_reduce(mapping, reducer, 100, Partial(shown, every, self.clock.seconds))
+        )
 
     def test_results_are_reduced_as_they_come(self) -> None:
         """From what there is at first."""
@@ -531,6 +697,31 @@ class ReduceTests(MappingTestCase):
         self.answer(0, 1, 2, 3)
         self.assertEqual(self.successResultOf(ended), 94)
         self.assertEqual(self.successResultOf(self.reduce(self.map([]), max)), 100)
+
+    def test_what_there_is_so_far_is_shown(self) -> None:
+        """When something came, and not too often."""
+        shown: list[Any] = []
+        ended = self.reduce(self.map(5), operator.add, shown.append, 10)
+        self.answer(0)
+        self.clock.advance(10)
+        self.assertEqual(shown, [])
+        self.answer(1, 2)
+        self.clock.advance(25)
+        self.answer(3, 4)
+        self.assertEqual(shown, [101, 106])
+        self.assertEqual(self.successResultOf(ended), 110)
+
+    def test_what_showing_raises_ends_it(self) -> None:
+        """What is out is cancelled."""
+        ended = self.reduce(self.map(2), operator.add, int_of_nothing, 0)
+        self.answer(0)
+        self.failureResultOf(ended, TypeError)
+        self.assertEqual(self.cancelled, [1])
+
+    def test_how_often_is_a_number_of_seconds(self) -> None:
+        """Nothing else."""
+        for every in (-1, "1", None, True, float("nan")):
+            self.assertRaises(InvalidArgumentError, Partial, None, every, self.clock.seconds)
 
     def test_whatever_ends_it_cancels_what_is_out(self) -> None:
         """What the reducer raises, or who waits no more."""
@@ -542,6 +733,11 @@ class ReduceTests(MappingTestCase):
         ended.cancel()
         self.failureResultOf(ended, CancelledError)
         self.assertEqual(self.cancelled, [1, 0, 1])
+
+
+def int_of_nothing(value: object) -> None:
+    """Raises a TypeError."""
+    int(None)  # type: ignore[call-overload]
 
 
 @Task("square")
@@ -556,7 +752,17 @@ class ClientTests(SynchronousTestCase):
     """With a client, a broker and a worker."""
 
     def setUp(self) -> None:
-        self.harness = CrewHarness(square).install(self)
+        self.seen: list[int] = []
+
+        @Task("hangs once")
+        async def hangs_once(number: int) -> int:
+            """The first call for 0 never ends by itself."""
+            self.seen.append(number)
+            if self.seen.count(0) == 1 and number == 0:
+                await Deferred()
+            return number
+
+        self.harness = CrewHarness(square, hangs_once).install(self)
         self.client = self.harness.client
 
     async def all_of(self, items: Any, **options: Any) -> list[Any]:
@@ -589,6 +795,33 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(self.harness.result(first()), 1)
         self.harness.flush()
         self.assertEqual(self.client.status().pending, 0)
+
+    def test_the_last_item_has_a_second_call(self) -> None:
+        """It is answered; the first call is cancelled, on the worker as well."""
+        total = self.client.map_reduce("hangs once", operator.add, range(10), 0, stragglers=1, timeout=600)
+        self.harness.flush()
+        self.assertNoResult(total)
+        self.harness.advance(1.1)
+        self.assertEqual(self.harness.result(total), 45)
+        self.harness.flush()
+        self.assertEqual((self.seen.count(0), len(self.seen)), (2, 11))
+        self.assertEqual((self.client.status().pending, self.harness.worker.status().in_progress), (0, 0))
+
+    def test_a_piece_of_a_lost_connection_is_called_for_again(self) -> None:
+        """The client gives up a call that the broker may have lost; the mapping does not."""
+        for retries in (0, 1):
+            self.seen.clear()
+            total = self.client.map_reduce(
+                "hangs once", operator.add, range(10), 0, retries=retries, persistent=False, timeout=5
+            )
+            self.harness.flush()
+            self.harness.connection().cut()
+            self.harness.advance(10)
+            if retries:
+                self.assertEqual(self.harness.result(total), 45)
+                self.assertEqual((self.seen.count(0), len(self.seen)), (2, 11))
+            else:
+                self.assertTrue(self.failureResultOf(total, ConnectionLostError).value.maybe_sent)
 
     def test_results_are_reduced(self) -> None:
         """Here, in any order."""

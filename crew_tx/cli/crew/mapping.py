@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 from crew_tx.cli.crew.exits import FAILED, OK, facts_of
 from crew_tx.cli.crew.items import Reader, array_of, lines_of, open_items
 from crew_tx.cli.crew.output import Output
+from crew_tx.cli.crew.pace import Pace
 from crew_tx.cli.crew.session import Session
 from crew_tx.cli.crew.text import json_text
 from crew_tx.errors import CrewError
@@ -21,15 +22,15 @@ _INTERVAL = 0.1
 async def map_items(session: Session) -> int:
     """Print a line for each item."""
     items, total = await _items(session)
-    meter = Meter(make_gauge(session.output, total), session.reactor.seconds)
-    printer = ResultPrinter(session.output)
+    meter = Meter(make_gauge(session.output, total), session.reactor.seconds, total)
+    printer = ResultPrinter(session.output, with_items=session.arguments.with_items)
     try:
         async with session.client() as client:
             results = client.map(
                 session.arguments.task, items, progress=meter.progress, **_options(session.arguments)
             )
-            async for result in results:
-                printer.print(result)
+            async for item, result in results.items():
+                printer.print(item, result)
     finally:
         meter.stop()
     return printer.ended()
@@ -50,6 +51,8 @@ def _options(arguments: Any) -> dict[str, Any]:
         "window": arguments.window,
         "ordered": not arguments.unordered,
         "retries": arguments.retries,
+        "retry_pause": arguments.retry_pause,
+        "stragglers": arguments.stragglers,
         "errors": arguments.errors,
         "timeout": arguments.timeout,
         "expiration": arguments.expiration,
@@ -59,21 +62,26 @@ def _options(arguments: Any) -> dict[str, Any]:
 
 
 class ResultPrinter:
-    """Prints results; an error in the place of one as what programs are told of it."""
+    """
+    Prints results; an error in the place of one as what programs are told of it.
 
-    def __init__(self, output: Output) -> None:
+    :param with_items: whether each is a map, that has the item beside the value or the error.
+    """
+
+    def __init__(self, output: Output, *, with_items: bool = False) -> None:
         self._output = output
+        self._with_items = with_items
         self._count = self._failed = 0
 
-    def print(self, result: Any) -> None:
+    def print(self, item: Any, result: Any) -> None:
         """Print one line."""
         self._count += 1
-        if isinstance(result, Exception):
-            self._failed += 1
-            facts = _error_facts(result)
-            self._output.event(facts, json_text(facts))
-        else:
-            self._output.event({"value": result}, json_text(result))
+        is_error = isinstance(result, Exception)
+        self._failed += is_error
+        facts = _error_facts(result) if is_error else {"value": result}
+        if self._with_items:
+            facts = {"item": item, **facts}
+        self._output.event(facts, json_text(facts if is_error or self._with_items else result))
 
     def ended(self) -> int:
         """:returns: the exit code."""
@@ -141,10 +149,12 @@ class Meter:
     Moves a gauge, not more often than people look.
 
     :param seconds: the time.
+    :param total: how much there is, if that is known.
     """
 
-    def __init__(self, gauge: Gauge, seconds: Callable[[], float]) -> None:
+    def __init__(self, gauge: Gauge, seconds: Callable[[], float], total: int | None) -> None:
         self._gauge = gauge
+        self._pace = Pace(seconds(), total)
         self._seconds = seconds
         self._shown = -math.inf
         self._done = 0
@@ -155,7 +165,8 @@ class Meter:
         now = self._seconds()
         if now - self._shown >= _INTERVAL:
             self._shown = now
-            self._gauge.show(done, f"{begun - done} out")
+            self._pace.look(now, done)
+            self._gauge.show(done, ", ".join(filter(None, (f"{begun - done} out", self._pace.text()))))
 
     def stop(self) -> None:
         """It has ended."""

@@ -59,6 +59,17 @@ class ItemsTests(MapTestCase):
         self.assertEqual(values, self.lines(self.fine("map", self.echo, "--items", path, "--json")))
         self.assertEqual("", self.fine("map", self.echo).out)
 
+    def test_results_may_name_their_items(self) -> None:
+        """Errors as well; for people and for programs it is the same."""
+        sleep = f"{self.name}.sleep"
+        for option in ((), ("--json",)):
+            options = ("--with-items", "--unordered", "--errors=value", "--stragglers=3", *option)
+            done = self.crew("map", sleep, *options, stdin='0\n"x"\n')
+            self.assertEqual(1, done.code)
+            ended = {json.dumps(line["item"]): line for line in self.lines(done)}
+            self.assertEqual({"item": 0, "value": "slept"}, ended["0"])
+            self.assertEqual(("RemoteError", "TypeError"), (ended['"x"']["error"], ended['"x"']["type"]))
+
     def test_many_items(self) -> None:
         """More than a window."""
         done = self.fine("map", self.echo, "--window=20", stdin="\n".join(map(str, range(500))))
@@ -124,7 +135,7 @@ class ErrorTests(MapTestCase):
     def test_calls_that_fail_are_made_again(self) -> None:
         """So often."""
         fail = f"{self.name}.fail"
-        self.crew("map", fail, "--errors=value", "--retries=2", stdin="1\n2\n")
+        self.crew("map", fail, "--errors=value", "--retries=2", "--retry-pause=0.1", stdin="1\n2\n")
         stats = self.fine("call", f"mgt.{self.name}", '{"c": "stats"}').json()
         self.assertEqual(6, stats["exceptions"])
 
@@ -137,6 +148,8 @@ class ErrorTests(MapTestCase):
             ("the file '/nowhere' can't be read: No such file", "", ("--items=/nowhere",)),
             ("--window: takes a whole number from 1 to 100000", "", ("--window=0",)),
             ("--retries: takes a whole number from 0", "", ("--retries=-1",)),
+            ("--retry-pause: takes a number of seconds, 0 to 60", "", ("--retry-pause=61",)),
+            ("--stragglers: takes a whole number from 0", "", ("--stragglers=-1",)),
         ):
             done = self.wrong(2, words, "map", self.echo, *options, stdin=stdin)
             self.assertEqual(1, done.err.count("\n"), done.err)
@@ -194,14 +207,22 @@ class MeterTests(SynchronousTestCase):
 
     def test_it_moves_as_often_as_people_look(self) -> None:
         """And once more at the end."""
-        times = iter([0.0, 0.05, 0.11])
+        times = iter([0.0, 0.0, 0.05, 0.11])
         stream = io.StringIO()
-        meter = Meter(Counter(stream, None), lambda: next(times))
+        meter = Meter(Counter(stream, 5), lambda: next(times), 5)
         for done in (1, 2, 3):
             meter.progress(done, 5)
         meter.stop()
         shown = stream.getvalue().replace("\x1b[K", "").split("\r")
-        self.assertEqual(["", "1 done, 4 out", "3 done, 2 out", "3 done\n"], shown)
+        self.assertEqual(
+            [
+                "",
+                "1 of 5 done, 4 out",
+                "3 of 5 done, 2 out, 27/s, 0:00:00 left",
+                "3 of 5 done\n",
+            ],
+            shown,
+        )
 
 
 def _short(value: Any) -> Any:
