@@ -51,7 +51,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, MutableMapping
 from contextlib import closing
 from functools import reduce
 from threading import TIMEOUT_MAX
@@ -65,13 +65,14 @@ from crew_tx.amqp.publisher import PUBLISH_TIMEOUT
 from crew_tx.amqp.uri import parse_all
 from crew_tx.client import CONNECT_TIMEOUT
 from crew_tx.errors import ClientStoppedError, InvalidArgumentError
-from crew_tx.mapreduce import WINDOW, Errors, Mapping, check_mapping
+from crew_tx.mapreduce import WINDOW, Errors, Initial, Mapping, Reducer, check_mapping, combine
 from crew_tx.message import Headers, Reply
 from crew_tx.reactor_thread import REACTOR_THREAD, Eventual, ReactorThread
 from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
 from crew_tx.rpc.options import DEFAULT_EXPIRATION, CallOptions
 from crew_tx.rpc.parallel import Parallel as DeferringParallel
 from crew_tx.rpc.pending import GRACE as DEADLINE_GRACE
+from crew_tx.rpc.retries import LONGEST_PAUSE
 
 __all__ = ["CallArguments", "Client", "Lazy", "Parallel", "SendArguments"]
 
@@ -234,6 +235,8 @@ class Client:
         window: int = WINDOW,
         ordered: bool = True,
         retries: int = 0,
+        retry_pause: float = 0.0,
+        stragglers: int = 0,
         errors: Errors = "raise",
         wait: float | None = None,
         **options: Unpack[CallArguments],
@@ -249,7 +252,7 @@ class Client:
 
         :param window: calls that are out at a time, results that wait included.
         :param ordered: whether results come in the order of their items, or as they come.
-        :param retries: as of ``crew_tx.Client.map``, as is ``errors``.
+        :param retries: as of ``crew_tx.Client.map``, as are ``retry_pause``, ``stragglers`` and ``errors``.
         :param wait: seconds to wait for each result; by default for as long as
             its calls may wait and run, and a little longer.
         :param options: as of ``crew_tx.Client.call``.
@@ -258,15 +261,23 @@ class Client:
         """
         if not isinstance(items, Iterable):
             raise InvalidArgumentError(f"items are an iterable, not {items!r}")
-        check_mapping(items, window, retries, errors)
+        check_mapping(items, window, retries, errors, retry_pause, stragglers)
         limit = _call_limit(wait, options)
         if wait is None:
-            limit *= retries + 1
+            limit = limit * (retries + 1) + (LONGEST_PAUSE * retries if retry_pause else 0.0)
         feed = _Feed()
 
         def begin() -> Mapping:
             return self._open().map(
-                task_id, feed, window=window, ordered=ordered, retries=retries, errors=errors, **options
+                task_id,
+                feed,
+                window=window,
+                ordered=ordered,
+                retries=retries,
+                retry_pause=retry_pause,
+                stragglers=stragglers,
+                errors=errors,
+                **options,
             )
 
         return self._mapped(begin, feed, items, window, limit)
@@ -290,6 +301,30 @@ class Client:
         results: Any = self.map(task_id, items, **{"ordered": False, **options})
         with closing(results):
             return reduce(reducer, results, initial)
+
+    def map_reduce_by_key(
+        self,
+        task_id: str,
+        reducer: Reducer,
+        items: Iterable[Any],
+        initial: Initial | None = None,
+        *,
+        into: MutableMapping[Any, Any] | None = None,
+        **options: Any,
+    ) -> MutableMapping[Any, Any]:
+        """
+        Run a task that answers with pairs for many items, and reduce the values of each key in this thread.
+
+        :param reducer: as of ``crew_tx.Client.map_reduce_by_key``, as are ``initial`` and ``into``.
+        :param options: as :meth:`map` takes them.
+        :returns: ``into``, or a new dict.
+        """
+        reduced: MutableMapping[Any, Any] = {} if into is None else into
+        results: Any = self.map(task_id, items, **{"ordered": False, **options})
+        with closing(results):
+            for answer in results:
+                combine(answer, reducer, initial, reduced)
+        return reduced
 
     # -- events and control ------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """
 The caller's side.
 
-A call goes: :meth:`Client.call` -> its plan -> an entry in the pending table ->
-its body encoded -> its properties -> the publisher, which writes it when it may.
+A call goes: :meth:`Client.call` -> :class:`~crew_tx.rpc.calling.Calling`: its plan ->
+an entry in the pending table -> its body encoded -> its properties -> the
+publisher, which writes it when it may.
 Back: the :class:`~crew_tx.rpc.reply_queue.ReplyQueue` of the connection ->
 :class:`~crew_tx.rpc.replies.ReplyReader` -> the pending table -> the Deferred.
 """
@@ -10,8 +11,7 @@ Back: the :class:`~crew_tx.rpc.reply_queue.ReplyQueue` of the connection ->
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, MutableMapping
 from typing import Any
 from uuid import uuid4
 
@@ -23,22 +23,38 @@ from twisted.python.failure import Failure
 
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import PUBLISH_TIMEOUT, Publisher
-from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
+from crew_tx.amqp.service import HEARTBEAT, BrokerConnection, OnRefusal
 from crew_tx.amqp.uri import DEFAULT_URL, BrokerURL, parse_all
-from crew_tx.codec import Codec, Encoded
+from crew_tx.codec import Codec
 from crew_tx.errors import ClientStoppedError, ConnectionLostError, CrewError
-from crew_tx.mapreduce import WINDOW, Errors, Items, Mapping, Progress, map_reduce
+from crew_tx.interfaces import ITracing
+from crew_tx.mapreduce import (
+    WINDOW,
+    Errors,
+    Failed,
+    Initial,
+    Items,
+    Mapping,
+    Partial,
+    Progress,
+    Reducer,
+    always,
+    map_reduce,
+    map_reduce_by_key,
+)
 from crew_tx.message import Headers, Reply
 from crew_tx.pubsub import BUFFER, EventPublisher, Missed, Overflow, Subscription, Subscriptions
+from crew_tx.rpc.calling import Calling
+from crew_tx.rpc.command_publisher import CommandPublisher
+from crew_tx.rpc.gates import ReplyGate
 from crew_tx.rpc.gathering import TIMEOUT as GATHER_TIMEOUT
 from crew_tx.rpc.gathering import Gatherings
-from crew_tx.rpc.options import DEFAULT_EXPIRATION, GivenOptions, checked_call_id
-from crew_tx.rpc.outgoing import Cancel, Outgoing, Probe, Sent
+from crew_tx.rpc.options import DEFAULT_EXPIRATION, GivenOptions
 from crew_tx.rpc.parallel import Parallel
-from crew_tx.rpc.pending import PendingCall, PendingCalls
-from crew_tx.rpc.plan import CallPlan, CallPlans
 from crew_tx.rpc.replies import ReplyReader
 from crew_tx.rpc.reply_queue import ReplyQueue
+from crew_tx.rpc.signer import Signer
+from crew_tx.signing import SigningKeys
 from crew_tx.status import ClientStatus
 from crew_tx.topology import QueueType, check_name, check_queue_type
 
@@ -69,6 +85,10 @@ class Client(Service):
     :param reply_queue_type: ``quorum`` where the broker is a cluster.
     :param publish_timeout: seconds that a message may wait to be written.
     :param heartbeat: seconds, where the URL does not say.
+    :param tracing: a :class:`crew_tx.tracing.Tracing`, to make spans of calls.
+    :param on_refusal: ``end`` where all brokers refuse for good (a wrong password, a missing virtual host):
+        whatever waits fails, as ``connect()`` says; or ``wait`` to go on trying until one takes it.
+    :param signing_keys: what it signs is signed by them, and only signed replies are taken.
     :raises ConfigurationError: if the URL is wrong.
     :raises InvalidArgumentError: if another argument is.
     """
@@ -87,22 +107,34 @@ class Client(Service):
         reply_queue_type: QueueType = "classic",
         publish_timeout: float = PUBLISH_TIMEOUT,
         heartbeat: int = HEARTBEAT,
+        tracing: ITracing | None = None,
+        on_refusal: OnRefusal = "end",
+        signing_keys: SigningKeys | None = None,
     ) -> None:
         check_queue_type(reply_queue_type)
         if name is not None:
             check_name("client", name)
         self._reactor = reactor
+        self._tracing = tracing
         self._name = name or "client"
-        self._unique = uuid4().hex
+        unique = uuid4().hex
         self._closing: list[Deferred[None]] = []
-        self._calls = 0
-        self._ids = 0
-        self.client_id = f"{self._name}-{self._unique}"
+        self.client_id = f"{self._name}-{unique}"
         self._codec = Codec(serializer, allow_pickle=allow_pickle, max_message_size=max_message_size)
         self._publisher = Publisher(reactor, publish_timeout=publish_timeout)
-        self._pending = PendingCalls(reactor, self._publisher.withdraw, self._tell_workers)
+        signer = None if signing_keys is None else Signer(signing_keys, reactor.seconds)
+        self._calling = Calling(
+            reactor, self._publisher, self._codec, self._in_thread, self.client_id, unique, signer
+        )
+        self._pending = self._calling.pending
+        self._cancelled = self._calling.cancelled
+        self._gate = None if signing_keys is None else self._make_gate(signing_keys)
         self._replies = ReplyReader(
-            self._pending, self._codec, self._in_thread, lambda answer: self._gatherings.answered(answer)
+            self._pending,
+            self._codec,
+            self._in_thread,
+            lambda answer: self._gatherings.answered(answer),
+            self._gate,
         )
         self._reply_queue = ReplyQueue(
             reactor,
@@ -113,23 +145,43 @@ class Client(Service):
             self._renew_id,
         )
         running = self._pending.check_running
+        self._commands = CommandPublisher(reactor, publish_timeout)
         self._gatherings = Gatherings(
-            reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
+            reactor,
+            self._commands,
+            self._codec,
+            self._in_thread,
+            self.client_id,
+            running,
+            None if signer is None else signer.command,
         )
         self._events = EventPublisher(
             reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
         )
         self._subscriptions = Subscriptions(reactor, self._codec, self._in_thread)
-        self._plans = CallPlans(self.client_id)
-        self._one_way_plans = CallPlans(None)
-        self._connection = BrokerConnection(
-            reactor,
-            url if isinstance(url, list) else parse_all(url or os.environ.get("CREW_BROKER") or DEFAULT_URL),
+        self._connection = self._make_connection(_brokers(url), heartbeat, on_refusal)
+
+    def _make_gate(self, signing_keys: SigningKeys) -> ReplyGate:
+        return ReplyGate(
+            signing_keys,
+            self._pending.find,
+            lambda call_id: self._gatherings.find(call_id),
+            self._pending.doubt,
+            self._reactor.seconds,
+        )
+
+    def _make_connection(
+        self, urls: list[BrokerURL], heartbeat: int, on_refusal: OnRefusal
+    ) -> BrokerConnection:
+        return BrokerConnection(
+            self._reactor,
+            urls,
             self._prepare,
             name=self.client_id,
             heartbeat=heartbeat,
             on_lost=self._lost,
             on_refused=self._refused,
+            on_refusal=on_refusal,
         )
 
     # -- connecting and closing ----------------------------------------------------
@@ -205,12 +257,13 @@ class Client(Service):
             pending=len(self._pending),
             waiting=self._publisher.waiting,
             unconfirmed=self._publisher.unconfirmed,
-            calls=self._calls,
+            calls=self._calling.made,
             answers=self._pending.answers,
             errors=self._pending.errors,
             late_replies=self._replies.late,
             duplicate_replies=self._replies.duplicates,
             undecodable=self._replies.undecodable,
+            refused={} if self._gate is None else dict(self._gate.refusals.counts),
         )
 
     # -- calling ---------------------------------------------------------------------
@@ -245,7 +298,8 @@ class Client(Service):
         :param headers: the caller's own headers, for the task to read.
         :param serializer: in place of the client's.
         :param compress: False for never, ``gzip`` or ``zstd`` for always.
-        :param call_id: an id of the caller's choosing.
+        :param call_id: an id of the caller's choosing, which it does not use again: where
+            a call comes twice, workers tell that by its id.
         :param callback: called with the value, or with the error, and with the
             reply's headers.
         :param require_worker: fail at once with :class:`NoWorkersError` if no
@@ -259,7 +313,7 @@ class Client(Service):
         if callback is None:
             return self._start(task_id, data, options, headers, call_id)
         if call_id is None:
-            call_id = self._id()
+            call_id = self._calling.id_of()
         called = self._start(task_id, data, options, headers, call_id, wants_reply=True)
         called.addBoth(_give, callback).addErrback(_log_callback)
         return call_id
@@ -330,6 +384,9 @@ class Client(Service):
         window: int = WINDOW,
         ordered: bool = True,
         retries: int = 0,
+        retry_pause: float = 0.0,
+        retry_if: Callable[[CrewError], bool] = always,
+        stragglers: int = 0,
         errors: Errors = "raise",
         progress: Progress = lambda done, begun: None,
         **options: Any,
@@ -345,21 +402,32 @@ class Client(Service):
         :param ordered: whether results come in the order of their items, or as they come.
         :param retries: how often a call that failed is made again; what is wrong
             with the item itself, and what somebody cancelled, is not tried again.
+        :param retry_pause: seconds before the first time, 0 to 60; each further
+            pause is twice as long, up to a minute.
+        :param retry_if: called with the error, to say whether it is worth it; each is by default.
+        :param stragglers: how many items, in all, may be called for a second
+            time when no more can be begun and they are late; the first answer
+            stands, and the other call is cancelled. For tasks that may run twice.
         :param errors: ``raise`` ends it with the first error, and cancels what
             is out; ``value`` puts errors in the place of results.
         :param progress: called with how many items are done, and how many were begun.
         :param options: as :meth:`call` takes them.
-        :returns: an asynchronous iterator of results, for one loop. What is out
-            is cancelled when a loop that alone has it ends early, and by its ``cancel()``.
+        :returns: an asynchronous iterator of results, for one loop; its
+            ``items()`` is one of items with their results. What is out is
+            cancelled when a loop that alone has it ends early, and by its ``cancel()``.
         :raises InvalidArgumentError: if an argument is wrong.
         """
         return Mapping(
             lambda item: self.call(task_id, item, **options),
             items,
+            clock=self._reactor,
             call_from_thread=self._reactor.callFromThread,
             window=window,
             ordered=ordered,
             retries=retries,
+            retry_pause=retry_pause,
+            retry_if=retry_if,
+            stragglers=stragglers,
             errors=errors,
             progress=progress,
         )
@@ -367,9 +435,12 @@ class Client(Service):
     def map_reduce(
         self,
         task_id: str,
-        reducer: Callable[[Any, Any], Any],
+        reducer: Reducer,
         items: Items,
         initial: Any = None,
+        *,
+        partial: Callable[[Any], object] | None = None,
+        every: float = 1.0,
         **options: Any,
     ) -> Deferred[Any]:
         """
@@ -379,14 +450,58 @@ class Client(Service):
 
         :param reducer: called with what there is so far, and one result more; gives what there is then.
         :param initial: what there is at first; it is the result where there are no items.
+        :param partial: called now and then with what there is so far.
+        :param every: the seconds between two such calls, at least.
         :param options: as :meth:`map` takes them.
         :returns: a Deferred of what it all comes to; errbacks with the first error, unless errors are values.
         """
         try:
+            shown = Partial(partial, every, self._reactor.seconds)
             mapping = self.map(task_id, items, **{"ordered": False, **options})
         except CrewError:
             return fail()
-        return Deferred.fromCoroutine(map_reduce(mapping, reducer, initial))
+        return Deferred.fromCoroutine(map_reduce(mapping, reducer, initial, shown))
+
+    def map_reduce_by_key(
+        self,
+        task_id: str,
+        reducer: Reducer,
+        items: Items,
+        initial: Initial | None = None,
+        *,
+        into: MutableMapping[Any, Any] | None = None,
+        failed: Failed | None = None,
+        partial: Callable[[Any], object] | None = None,
+        every: float = 1.0,
+        **options: Any,
+    ) -> Deferred[MutableMapping[Any, Any]]:
+        """
+        Run a task for many items, and reduce the values of each key of its answers here, as they come.
+
+        An answer is a map, or a list of pairs of a key and a value. A task may
+        reduce its own ones before: see :func:`crew_tx.mapreduce.combined`.
+        Cancelling the Deferred cancels what is out.
+
+        :param reducer: called with what a key has so far, and one value more; gives what it has then.
+        :param initial: called for each new key, for what it has at first, such
+            as ``list``; without it the first value is what there is.
+        :param into: what to add to: a dict of your own, to look into at any
+            time, or what keeps its items elsewhere, as a ``shelve`` does.
+        :param failed: called with each item that had no answer, and why; without
+            it the first error ends it.
+        :param partial: called now and then with what is reduced so far: that itself, and no copy.
+        :param every: the seconds between two such calls, at least.
+        :param options: as :meth:`map` takes them, but for ``errors``.
+        :returns: a Deferred of ``into``, or of a new dict.
+        """
+        errors: Errors = "raise" if failed is None else "value"
+        try:
+            shown = Partial(partial, every, self._reactor.seconds)
+            mapping = self.map(task_id, items, **{"ordered": False, **options}, errors=errors)
+        except CrewError:
+            return fail()
+        reduced = {} if into is None else into
+        return Deferred.fromCoroutine(map_reduce_by_key(mapping, reducer, initial, reduced, failed, shown))
 
     # -- events and control ------------------------------------------------------------
 
@@ -463,7 +578,7 @@ class Client(Service):
         """
         Ask running workers something, or tell them to do something.
 
-        :param command: ``ping``, ``stats``, ``tasks``, ``active``, ``stacks``,
+        :param command: ``ping``, ``stats``, ``tasks``, ``active``, ``stacks``, ``errors``,
             ``threads``, ``drain``, ``pause``, ``resume``, ``cancel``, ``kill``,
             ``eval``, or one of the workers' own.
         :param target: a worker's id, its name, or the name of a service, a queue
@@ -472,7 +587,8 @@ class Client(Service):
         :param expect: end as soon as so many have answered.
         :returns: a Deferred of a list, one dict for each worker that answered,
             with its id as ``wid``; one that could not do it says why under
-            ``error``. The list is empty where there is no such worker.
+            ``error``. The list is empty where there is no such worker. It
+            errbacks with :class:`AccessRefusedError` if the user may not send it.
         """
         return self._gatherings.ask(command, target, arguments, timeout, expect)
 
@@ -487,76 +603,19 @@ class Client(Service):
         call_id: str | None,
         wants_reply: bool = False,
     ) -> Deferred[Any]:
-        try:
-            plan = self._plans.plan(task_id, options, headers)
-            call = self._pending.new(
-                task_id, self._id(call_id), plan.options.expiration, plan.runs, wants_reply
-            )
-        except CrewError:
-            return fail()
-        self._calls += 1
-        # Taken now: a call that ends at once lets go of it.
-        deferred = call.deferred
-        assert deferred is not None
-        self._encode(call, data, plan)
-        return deferred
+        if self._tracing is None:
+            return self._calling.call(task_id, data, options, headers, call_id, wants_reply)
+        headers, ended = self._tracing.begin(task_id, headers, answered=True)
+        called = self._calling.call(task_id, data, options, headers, call_id, wants_reply)
+        return called.addBoth(ended)
 
     def _send(
         self, task_id: str, data: Any, options: GivenOptions, headers: Headers | None, call_id: str | None
     ) -> Deferred[None]:
-        try:
-            self._pending.check_running()
-            plan = self._one_way_plans.plan(task_id, options, headers)
-            message = Sent(task_id, self._id(call_id), self._publisher.withdraw)
-        except CrewError:
-            return fail()
-        deferred = message.deferred
-        assert deferred is not None
-        self._encode(message, data, plan)
-        return deferred
-
-    def _id(self, call_id: str | None = None) -> str:
-        """:raises InvalidArgumentError: if the caller's own can't be a message's."""
-        if call_id is not None:
-            return checked_call_id(call_id)
-        self._ids += 1
-        return f"{self._unique}.{self._ids}"
-
-    def _encode(self, message: Outgoing, data: Any, plan: CallPlan) -> None:
-        options = plan.options
-        if self._codec.is_large(data):
-            self._in_thread(self._codec.encode, data, options.serializer, options.compress).addCallbacks(
-                lambda encoded: self._publish(message, encoded, plan.addressed(self.client_id)),
-                lambda failure: message.failed(failure.value),
-            )
-            return
-        try:
-            encoded = self._codec.encode(data, options.serializer, options.compress)
-        except CrewError as error:
-            message.failed(error)
-        else:
-            self._publish(message, encoded, plan)
-
-    def _publish(self, message: Outgoing, encoded: Encoded, plan: CallPlan) -> None:
-        if message.deferred is None:
-            # It ended while its body was encoded.
-            return
-        try:
-            # The client may have been stopped meanwhile, too.
-            self._pending.check_running()
-            message.plan, message.encoded, message.body = plan, encoded, encoded.body
-            message.properties = plan.properties(encoded, message.message_id, int(self._reactor.seconds()))
-            probing = plan.options.require_worker
-            self._publisher.publish(Probe(message, self._publisher) if probing else message)
-        except CrewError as error:
-            message.failed(error)
-
-    def _tell_workers(self, call: PendingCall) -> None:
-        """Nobody waits for it any more. If nobody can be told, it runs for nothing."""
-        with suppress(CrewError):
-            self._publisher.publish(
-                Cancel(call.routing_key, call.message_id, self.client_id, self._publisher)
-            )
+        if self._tracing is None:
+            return self._calling.send(task_id, data, options, headers, call_id)
+        headers, ended = self._tracing.begin(task_id, headers, answered=False)
+        return self._calling.send(task_id, data, options, headers, call_id).addBoth(ended)
 
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
@@ -566,34 +625,22 @@ class Client(Service):
     async def _prepare(self, client: AMQClient) -> None:
         channel = await self._reply_queue.consume(client)
         await self._subscriptions.begin(client)
-        self._send_again()
+        self._calling.send_again()
         self._publisher.attach(channel)
-
-    def _send_again(self) -> None:
-        """What the broker may not have goes before all that waits, with the ids that it had."""
-        timestamp = int(self._reactor.seconds())
-        calls = self._pending.take_again()
-        for call, left in calls:
-            call.attempt += 1
-            call.plan = call.plan.addressed(self.client_id)
-            call.properties = call.plan.properties_again(
-                call.encoded, call.message_id, timestamp, call.attempt, left
-            )
-        self._publisher.publish_first([call for call, _ in calls])
+        self._cancelled.connected(client)
+        self._commands.connected(client)
 
     def _renew_id(self) -> str:
         """Another id, since the reply queue of this one is gone."""
-        before, self.client_id = self.client_id, f"{self._name}-{uuid4().hex}"
-        self._plans = CallPlans(self.client_id)
-        for call in self._pending:
-            # Those in the publisher's line, too; both ids have one length, and so have the properties.
-            call.properties = call.properties.replace(before.encode(), self.client_id.encode())
+        self.client_id = f"{self._name}-{uuid4().hex}"
+        self._calling.renew(self.client_id)
         self._gatherings.client_id = self.client_id
         return self.client_id
 
     def _lost(self, reason: CrewError) -> None:
         self._reply_queue.lost()
         self._subscriptions.lost()
+        self._cancelled.lost()
         self._pending.connection_lost(
             ConnectionLostError(f"{reason}; the task of this call may have run", maybe_sent=True)
         )
@@ -604,13 +651,19 @@ class Client(Service):
     def _end(self, error: CrewError) -> None:
         """Whatever waits for anything fails now."""
         self._pending.stop(error)
+        self._cancelled.stop()
         self._gatherings.stop(error)
+        self._commands.stop(error)
         self._subscriptions.stop(error)
         self._publisher.stop(error)
 
     def _not_connected(self, value: Any, timeout: float) -> Any:
         reason = self._connection.last_failure or self._connection.broker
         raise ConnectionLostError(f"no connection to the broker within {timeout:g} s: {reason}")
+
+
+def _brokers(url: str | list[BrokerURL] | None) -> list[BrokerURL]:
+    return url if isinstance(url, list) else parse_all(url or os.environ.get("CREW_BROKER") or DEFAULT_URL)
 
 
 def _give(outcome: Reply | Failure, callback: Callback) -> None:

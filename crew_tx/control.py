@@ -3,8 +3,9 @@ Control of running workers: questions and orders that go to all of them, to
 those of one service, or to one, and are answered on the worker's reactor.
 
 Out: ``Client.control`` -> the exchange ``crew.control``, by arpc's management
-keys -> each worker's control queue -> :class:`Commands`, which looks the command
-up and asks whether the worker allows it. Back: its answers, by the caller's
+keys, or by those for what only looks -> each worker's control queue ->
+:class:`Commands`, which looks the command up and asks whether its key and the
+worker allow it. Back: its answers, by the caller's
 reply queue, to :class:`~crew_tx.rpc.gathering.Gatherings`.
 """
 
@@ -24,11 +25,14 @@ from crew_tx.amqp.delivery import Delivery
 from crew_tx.codec import Codec, Encoded
 from crew_tx.errors import CrewError, InvalidArgumentError
 from crew_tx.message import COMMAND, Answer
+from crew_tx.rpc.gates import WorkerGate, refusal_body
 from crew_tx.rpc.gathering import COMMAND_CODEC
 from crew_tx.rpc.replies import InThread
+from crew_tx.signing import RefusedError
+from crew_tx.status import ActiveCall
 from crew_tx.tasks.failures import describe
 from crew_tx.tasks.stacks import stacks
-from crew_tx.topology import CONTROL, check_task_id
+from crew_tx.topology import CONTROL, LOOK, MANAGEMENT, check_task_id, may_only_look
 
 __all__ = ["Command", "Commands", "Right", "BuiltinCommands", "command"]
 
@@ -37,6 +41,8 @@ Right = Literal["look", "steer", "kill", "eval"]
 
 _MARK = "__crew_command__"
 _MOST_THREADS = 10_000
+#: The header of a dead letter, which the broker writes, and nobody else can take away.
+_DEAD_LETTER = "x-death"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,9 @@ class Commands:
 
     :param in_thread: calls a function in a thread of the reactor's pool: large answers are written there.
     :param allowed: the rights that this worker gives.
-    :param send: called with each answer and the client id that it goes to.
+    :param send: called with each answer and the client id that it goes to; and, under
+        signing, with the reference to the command.
+    :param gate: where signatures are verified; None takes what comes.
     """
 
     log = Logger()
@@ -97,8 +105,10 @@ class Commands:
         in_thread: InThread,
         commands: Iterable[Command],
         allowed: frozenset[Right],
-        send: Callable[[Answer, str], object],
+        send: Callable[..., object],
+        gate: WorkerGate | None = None,
     ) -> None:
+        self._gate = gate
         self._worker_id = worker_id
         self._codec = codec
         self._in_thread = in_thread
@@ -112,7 +122,8 @@ class Commands:
         A message came to the control queue.
 
         A probe is answered by having come at all. A command counts only if it
-        came by the exchange for commands: callers may write to the other one.
+        came by the exchange for commands: callers may write to the other one. Nor
+        does one that died in a queue before: its way was not checked by the broker.
         """
         properties = delivery.properties
         if properties.get("type") != COMMAND:
@@ -121,14 +132,33 @@ class Commands:
             self.refused += 1
             self.log.warn("a command came by {exchange}, and is refused", exchange=delivery.exchange)
             return
+        if _DEAD_LETTER in (properties.get("headers") or {}):
+            self.refused += 1
+            self.log.warn("a command came as a dead letter, and is refused")
+            return
         call_id, reply_to = properties.get("correlation_id"), properties.get("reply_to")
         if not isinstance(call_id, str) or not isinstance(reply_to, str):
             self.log.warn("a command without an id or without a reply address is dropped")
             return
-        obeyed = Deferred.fromCoroutine(self._obey(delivery, call_id, reply_to))
+        signed: tuple[bytes, ...] = ()
+        if self._gate is not None:
+            try:
+                signed = (self._gate.command(delivery),)
+            except RefusedError as refusal:
+                self._refuse(refusal, call_id, reply_to)
+                return
+        obeyed = Deferred.fromCoroutine(self._obey(delivery, call_id, reply_to, *signed))
         obeyed.addErrback(self._unsent)
 
-    async def _obey(self, delivery: Delivery, call_id: str, reply_to: str) -> None:
+    def _refuse(self, refusal: RefusedError, call_id: str, reply_to: str) -> None:
+        """Its signature is wrong. Of a replay nobody is told: its sender has the answer."""
+        self.refused += 1
+        if refusal.reason != "replayed":
+            encoded = self._codec.encode(refusal_body(refusal), "cbor")
+            answer = Answer(call_id, *encoded, "refused", self._worker_id, 0.0, False)
+            self._send(answer, reply_to, refusal.reference)
+
+    async def _obey(self, delivery: Delivery, call_id: str, reply_to: str, *signed: bytes) -> None:
         try:
             value = self._run(delivery)
             if inspect.isawaitable(value):
@@ -136,9 +166,9 @@ class Commands:
             encoded = await self._encoded(value)
         except (Exception, SystemExit) as error:
             # The program ends by its own commands alone.
-            self._send(self._failure(error, call_id), reply_to)
+            self._send(self._failure(error, call_id), reply_to, *signed)
         else:
-            self._send(Answer(call_id, *encoded, None, self._worker_id, 0.0, False), reply_to)
+            self._send(Answer(call_id, *encoded, None, self._worker_id, 0.0, False), reply_to, *signed)
 
     async def _encoded(self, value: object) -> Encoded:
         if not self._codec.is_large(value):
@@ -161,6 +191,13 @@ class Commands:
             raise InvalidArgumentError(
                 f"this worker does not allow {found.name!r}: start it {_how_to_allow(found.right)}"
             )
+        if found.right != "look" and may_only_look(delivery.routing_key):
+            self.refused += 1
+            self.log.warn("the command {name} is refused: it came by a key for looking", name=found.name)
+            raise InvalidArgumentError(
+                f"{found.name!r} does more than look, so it does not go by a key that begins with {LOOK!r}: "
+                f"send it by {MANAGEMENT!r}"
+            )
         self.log.info("command {name}", name=found.name)
         return found.function(request)
 
@@ -174,6 +211,11 @@ class Commands:
 
     def _unsent(self, failure: Failure) -> None:
         self.log.failure("the answer to a command could not be sent", failure)
+
+
+def _no_stack(call: ActiveCall) -> list[str]:
+    """Of a thread that is gone, or of a process."""
+    return [f"in the {call.thread}, whose stack is not read"] if call.thread.startswith("process ") else []
 
 
 def _how_to_allow(right: Right) -> str:
@@ -199,6 +241,7 @@ class BuiltinCommands:
             Command("tasks", self.tasks),
             Command("active", self.active),
             Command("stacks", self.stacks),
+            Command("errors", self.errors),
             Command("threads", self.threads, "steer"),
             Command("drain", self.drain, "steer"),
             Command("pause", self.pause, "steer"),
@@ -223,6 +266,7 @@ class BuiltinCommands:
             "processed": status.processed,
             "exceptions": status.exceptions,
             "timeouts": status.timeouts,
+            "abandoned": status.abandoned,
             "in_progress": status.in_progress,
             "held": status.held,
             "threads": pool.size,
@@ -230,16 +274,24 @@ class BuiltinCommands:
             "stuck": len(pool.stuck),
             "replaced": pool.replaced,
             "unconfirmed_replies": status.unconfirmed_replies,
+            "refused": status.refused,
             "paused": status.paused,
             "draining": status.draining,
             "started": status.started,
+            **({} if status.processes is None else {"processes": asdict(status.processes)}),
         }
 
     def tasks(self, request: dict[str, Any]) -> dict[str, Any]:
         """Its tasks, with their limits in seconds."""
         return {
             "tasks": [
-                {"id": each.task_id, "timeout": each.timeout, "queue": each.queue, "async": each.is_async}
+                {
+                    "id": each.task_id,
+                    "timeout": each.timeout,
+                    "queue": each.queue,
+                    "async": each.is_async,
+                    "isolation": each.isolation,
+                }
                 for each in self._worker.definitions
             ]
         }
@@ -252,7 +304,13 @@ class BuiltinCommands:
         """The same, each with the lines where its thread is now, the innermost last."""
         calls = self._worker.active()
         lines = stacks(call.thread for call in calls)
-        return {"stacks": [{**asdict(call), "stack": lines.get(call.thread, [])} for call in calls]}
+        return {
+            "stacks": [{**asdict(call), "stack": lines.get(call.thread) or _no_stack(call)} for call in calls]
+        }
+
+    def errors(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The calls that it answered with an error lately, the latest first."""
+        return {"errors": self._worker.errors()}
 
     def threads(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run ``n`` tasks at once from now on."""

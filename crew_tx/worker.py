@@ -1,9 +1,9 @@
 """
 The worker's side.
 
-A call comes: a consumer -> :class:`Call` -> the runner, which starts it in a
-thread or on the reactor, or holds it -> an :class:`Answer` -> the publisher,
-and the call's ack right behind it.
+A call comes: a consumer -> the :class:`~crew_tx.rpc.reception.Reception` -> the
+runner, which starts it in a thread or a process or on the reactor, or holds it ->
+an :class:`Answer` -> the publisher, and the call's ack right behind it.
 
 ``Task``, ``Service``, ``context`` and ``run`` are what modules of tasks import.
 """
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 from uuid import UUID, getnode, uuid4
 
 from twisted.application import service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -27,7 +28,7 @@ from crew_tx.amqp.declare import Declarer
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.protocol import AMQClient
 from crew_tx.amqp.publisher import Publisher
-from crew_tx.amqp.service import HEARTBEAT, BrokerConnection
+from crew_tx.amqp.service import HEARTBEAT, BrokerConnection, OnRefusal
 from crew_tx.amqp.uri import BrokerURL
 from crew_tx.codec import Codec
 from crew_tx.control import BuiltinCommands, Command, Commands, Right
@@ -35,26 +36,38 @@ from crew_tx.errors import (
     ConfigurationError,
     ConnectionLostError,
     CrewError,
-    DecodeError,
     EncodeError,
     ThreadsStuckError,
 )
-from crew_tx.message import CANCEL, Answer, Call, Headers, call_from, cancel_from, check_headers
+from crew_tx.interfaces import ICallObserver, IHeldCalls, ITracing
+from crew_tx.message import CANCEL, Answer, Call, Headers, check_headers
 from crew_tx.pubsub import EventPublisher, TaskPublisher
-from crew_tx.rpc.answers import Answers, TakenDelivery, sendable_headers
+from crew_tx.rpc.ack_timeout import ACK_TIMEOUT, AckTimeout
+from crew_tx.rpc.announcement import Announcement
+from crew_tx.rpc.answers import Ack, Answers, TakenDelivery, sendable_headers
 from crew_tx.rpc.consumption import Consumption
+from crew_tx.rpc.consumptions import Consumptions
 from crew_tx.rpc.control_queue import ControlQueue
-from crew_tx.rpc.prefetch import Prefetch
-from crew_tx.rpc.recent import RecentCalls
+from crew_tx.rpc.encoding import AnswerSigner
+from crew_tx.rpc.events import ReadyEvent
+from crew_tx.rpc.gates import WorkerGate
+from crew_tx.rpc.prefetch import SPARE, Prefetch
+from crew_tx.rpc.recent_errors import RecentErrors
+from crew_tx.rpc.reception import Reception
+from crew_tx.signing import SigningKeys
 from crew_tx.status import ActiveCall, WorkerStatus
-from crew_tx.tasks.attempt import REPLIED, SETTLED, Attempt
+from crew_tx.tasks.attempt import REPLIED, Attempt
 from crew_tx.tasks.context import Settings, context
 from crew_tx.tasks.interfaces import CreateThreads
 from crew_tx.tasks.pool import ThreadPool
+from crew_tx.tasks.processes.messages import Start
+from crew_tx.tasks.processes.pool import ProcessPool
+from crew_tx.tasks.processes.spawner import ProcessOptions, spawner
 from crew_tx.tasks.registry import Registry, Service, Task, TaskDefinition
 from crew_tx.tasks.runner import TaskRunner
 from crew_tx.tasks.threads import start_threads_factory
 from crew_tx.topology import (
+    WORKERS,
     QueueType,
     check_name,
     check_queue_type,
@@ -84,13 +97,23 @@ class Worker(service.Service):
         than threads, and up to 128 where tasks are short.
     :param max_stuck: quarantined threads past which the worker gives up; twice ``threads`` by default.
     :param drain: seconds that running tasks have to end in when it stops.
+    :param ack: when a call is acknowledged: once its reply is ``written``, or once it is ``confirmed``.
+    :param ack_timeout: the broker's, in seconds: a call that runs nearly as long is acknowledged
+        before, and lost if the worker dies from then on; 0 for none.
     :param settings: what tasks find in ``context.settings``.
+    :param on_refusal: ``end`` where all brokers refuse for good, or ``wait`` for one to take it after all.
     :param on_fatal: called once, with the reason, when the worker can't go on.
     :param on_asked: called with ``drain`` or ``kill`` when a command asks it to end.
     :param allowed: what commands may do: ``look``, ``steer``, ``kill``, ``eval``.
     :param commands: further commands that it knows.
+    :param observer: counts the calls that it answers.
+    :param tracing: a :class:`crew_tx.tracing.Tracing`, to make spans of tasks.
     :param create_threads: makes the pool's threads; real ones by default.
-    :raises ConfigurationError: if there is no task, or two have one id.
+    :param processes: how tasks with ``isolation="process"`` are run.
+    :param signing_keys: only calls, cancels and commands are taken that are signed by one of
+        them, and replies are signed.
+    :raises ConfigurationError: if there is no task, or two have one id; if one
+        is to run in a process, and there is no way to.
     """
 
     log = Logger()
@@ -107,19 +130,31 @@ class Worker(service.Service):
         queue_type: QueueType = "classic",
         max_stuck: int | None = None,
         drain: float = DRAIN,
+        ack: Ack = "written",
+        ack_timeout: float = ACK_TIMEOUT,
         heartbeat: int = HEARTBEAT,
         allow_pickle: bool = False,
         max_message_size: int = 16 * 1024 * 1024,
         settings: dict[str, Any] | None = None,
+        on_refusal: OnRefusal = "end",
         on_fatal: Callable[[CrewError], object] = lambda reason: None,
         on_asked: Callable[[EndKind], object] = lambda kind: None,
         allowed: Iterable[Right] = ("look", "steer"),
         commands: Iterable[Command] = (),
+        observer: ICallObserver | None = None,
+        tracing: ITracing | None = None,
         create_threads: CreateThreads | None = None,
+        processes: ProcessOptions | None = None,
+        signing_keys: SigningKeys | None = None,
     ) -> None:
         check_name("worker", name)
         check_queue_type(queue_type)
         self._reactor = reactor
+        if tracing is not None:
+            # A child process has the task's own function.
+            definitions = [
+                tracing.traced(each) if each.isolation == "thread" else each for each in definitions
+            ]
         self._registry = _registry_of(definitions)
         self._name = name
         self.worker_id = f"{name}-{uuid4().hex}"
@@ -128,22 +163,28 @@ class Worker(service.Service):
         self._drain = drain
         self._on_fatal = on_fatal
         self._on_asked = on_asked
+        self._observer = observer
         self._draining = False
         self._unfinished = 0
         self._started = 0.0
         self._codec = Codec(allow_pickle=allow_pickle, max_message_size=max_message_size)
-        self._answered_calls = RecentCalls(reactor)
-        self._cancelled_calls = RecentCalls(reactor)
+        self._errors = RecentErrors(self._codec)
         self._prefetch = Prefetch(threads, prefetch)
         self._publisher = Publisher(reactor)
         self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
         self._task_events = TaskPublisher(reactor, self._events)
-        self._answers = Answers(reactor, self._publisher, self._unsendable)
+        self._gate = None if signing_keys is None else WorkerGate(signing_keys, reactor.seconds)
+        sign = None if signing_keys is None else AnswerSigner(signing_keys, reactor.seconds).properties
+        self._answers = Answers(reactor, self._publisher, self._unsendable, ack, sign)
         self._pool = self._make_pool(threads, max_stuck, create_threads)
+        self._processes = self._make_processes(processes, max_message_size, allow_pickle)
         self._runner = self._make_runner()
-        self._consumption = self._make_consumption()
+        self._reception = self._make_reception()
+        self._consumptions = self._make_consumptions(prefetch)
+        self._ack_timeout = AckTimeout(reactor, ack_timeout, self._runner, self._consumptions.hand_back)
         self._control = self._make_control(frozenset(allowed), commands)
-        self._connection = self._make_connection(urls, heartbeat)
+        self._announcement = Announcement(reactor, self.worker_id, self._registry.task_ids)
+        self._connection = self._make_connection(urls, heartbeat, on_refusal)
 
     def _make_pool(
         self, threads: int, max_stuck: int | None, create_threads: CreateThreads | None
@@ -154,7 +195,32 @@ class Worker(service.Service):
             size=threads,
             max_stuck=max_stuck,
             on_too_many_stuck=self._too_many_stuck,
-            on_idle=self._room,
+            on_idle=lambda: self._consumptions.thread_free(),
+        )
+
+    def _make_processes(
+        self, options: ProcessOptions | None, max_message_size: int, allow_pickle: bool
+    ) -> ProcessPool | None:
+        task_ids = [each.task_id for each in self._registry.definitions if each.isolation == "process"]
+        if not task_ids:
+            return None
+        if options is None:
+            raise ConfigurationError(
+                f"the task {task_ids[0]!r} is to run in a process, and this worker was made without any: "
+                "start it by run() or twistd crew-worker"
+            )
+
+        def start() -> Start:
+            return Start(self.worker_id, max_message_size, allow_pickle, vars(self.settings), sys.path)
+
+        return ProcessPool(
+            self._reactor,
+            spawner(self._reactor, options, start),
+            worker_id=self.worker_id,
+            size=options.size,
+            process_calls=options.calls,
+            on_idle=lambda: self._consumptions.process_free(),
+            on_event=lambda event: self._events.publish_ready(ReadyEvent(*event)),
         )
 
     def _make_runner(self) -> TaskRunner:
@@ -166,9 +232,11 @@ class Worker(service.Service):
             self._answered,
             worker_id=self.worker_id,
             settings=self.settings,
-            check_headers=_check_reply_headers,
+            check_headers=check_reply_headers,
             in_thread=self._in_thread,
             publisher=self._task_events,
+            processes=self._processes,
+            on_room=lambda: self._consumptions.all_free(),
         )
 
     def _make_control(self, allowed: frozenset[Right], commands: Iterable[Command]) -> ControlQueue:
@@ -179,21 +247,43 @@ class Worker(service.Service):
             [*BuiltinCommands(self).all(), *commands],
             allowed,
             self._answers.send_command_answer,
+            self._gate,
         )
         services = [*self._registry.queues(), self._name]
         return ControlQueue(self.worker_id, self._registry.task_ids, services, self._told, self._queue_gone)
 
-    def _make_consumption(self) -> Consumption:
-        return Consumption(
+    def _make_reception(self) -> Reception:
+        return Reception(
             self._reactor,
-            self._prefetch,
-            list(self._registry.queues()),
+            self._publisher,
+            self._codec,
+            self._answers,
             self._runner,
-            self._received,
-            self._queue_gone,
+            self._take,
+            worker_id=self.worker_id,
+            skip_abandoned=[each.task_id for each in self._registry.definitions if each.skip_abandoned],
+            gate=self._gate,
+            in_thread=self._in_thread,
         )
 
-    def _make_connection(self, urls: list[BrokerURL], heartbeat: int) -> BrokerConnection:
+    def _make_consumptions(self, prefetch: int | None) -> Consumptions:
+        isolated = self._registry.queues("process")
+        queues = [queue for queue in self._registry.queues() if queue not in isolated]
+        runner = self._runner
+        threads = self._make_consumption(self._prefetch, queues, self._reception.probing)
+        consumptions = Consumptions(threads, runner.threads, runner.start_held)
+        if self._processes is not None and runner.processes is not None:
+            ahead = Prefetch(self._processes.size, prefetch or self._processes.size + SPARE)
+            processes = self._make_consumption(ahead, list(isolated), runner.processes)
+            consumptions.add_processes(processes, runner.processes)
+        return consumptions
+
+    def _make_consumption(self, prefetch: Prefetch, queues: list[str], calls: IHeldCalls) -> Consumption:
+        return Consumption(self._reactor, prefetch, queues, calls, self._reception.received, self._queue_gone)
+
+    def _make_connection(
+        self, urls: list[BrokerURL], heartbeat: int, on_refusal: OnRefusal
+    ) -> BrokerConnection:
         return BrokerConnection(
             self._reactor,
             urls,
@@ -202,6 +292,7 @@ class Worker(service.Service):
             heartbeat=heartbeat,
             on_lost=self._lost,
             on_refused=self._on_fatal,
+            on_refusal=on_refusal,
         )
 
     def startService(self) -> None:
@@ -215,6 +306,8 @@ class Worker(service.Service):
             raise RuntimeError("a worker that was stopped does not start again: make another one")
         super().startService()
         self._started = self._reactor.seconds()
+        if self._processes is not None:
+            self._reactor.callWhenRunning(self._processes.begin)
         self._connection.startService()
 
     def stopService(self) -> Deferred[None]:
@@ -248,12 +341,16 @@ class Worker(service.Service):
             timeouts=runner.timeouts,
             in_progress=runner.in_progress,
             unfinished=self._unfinished,
-            held=runner.held,
+            abandoned=self._reception.probing.abandoned,
+            held=runner.held + len(self._reception.probing),
             unconfirmed_replies=self._answers.unconfirmed,
             waittimes=tuple(runner.waittimes),
             draining=self._draining,
-            paused=self._consumption.halted,
+            paused=self._consumptions.halted,
             started=self._started,
+            processes=None if self._processes is None else self._processes.status(),
+            refused={} if self._gate is None else dict(self._gate.refusals.counts),
+            forgotten=0 if self._gate is None else self._gate.seen.forgotten,
         )
 
     # -- what commands ask of it ---------------------------------------------------------
@@ -267,19 +364,23 @@ class Worker(service.Service):
         """The calls that run, and those whose threads are stuck."""
         return self._runner.active()
 
+    def errors(self) -> list[dict[str, Any]]:
+        """The calls that it answered with an error lately, the latest first."""
+        return self._errors.told()
+
     def resize(self, threads: int) -> None:
         """Run so many tasks at once from now on; those that run are left alone."""
         self._pool.resize(threads)
         if self._prefetch.resize(threads):
-            self._consumption.follow()
+            self._consumptions.follow()
 
     def pause(self) -> None:
         """Take no more calls, and hand back those that are not begun."""
-        self._consumption.halt()
+        self._consumptions.halt()
 
     def resume(self) -> None:
         """Take calls again."""
-        self._consumption.go_on()
+        self._consumptions.go_on()
 
     def cancel_call(self, call_id: str) -> bool:
         """
@@ -307,8 +408,9 @@ class Worker(service.Service):
         channel = await client.open_channel()
         await self._control.begin(channel)
         await channel.confirm_select()
+        await self._announcement.make(client)
         self._publisher.attach(channel)
-        await self._consumption.begin(channel)
+        await self._consumptions.begin(channel)
         self.log.info(
             "worker {worker} answers {tasks} from {broker}",
             worker=self.worker_id,
@@ -326,7 +428,7 @@ class Worker(service.Service):
 
     def _lost(self, reason: CrewError) -> None:
         """What was not started comes again, to whichever worker; what runs goes on, and its reply is kept."""
-        self._consumption.lost()
+        self._consumptions.lost()
 
     def _queue_gone(self, channel: AMQChannel, queue: str) -> None:
         """Declare it anew with a new connection: a consumer must not die in silence."""
@@ -338,40 +440,11 @@ class Worker(service.Service):
 
     # -- calls -------------------------------------------------------------------------
 
-    def _received(self, delivery: Delivery, taken: TakenDelivery) -> None:
-        if self._draining:
-            taken.hand_back()
-            return
-        try:
-            call = call_from(delivery.properties, delivery.body, delivery.redelivered)
-        except DecodeError as error:
-            self.log.warn("a message is no call: {error}", error=str(error))
-            taken.reject()
-            return
-        if self._cancelled_calls and self._cancelled_calls.has(call.call_id, call.reply_to):
-            taken.ack()
-            return
-        if (call.redelivered or call.attempt > 1) and self._is_known(call, taken):
-            return
+    def _take(self, call: Call, taken: TakenDelivery) -> None:
         self._runner.take(call, taken)
-        if self._runner.held:
-            self._consumption.watch()
-
-    def _is_known(self, call: Call, taken: TakenDelivery) -> bool:
-        """Whether a call that comes again is answered here, or will be: it is not run twice."""
-        if self._answered_calls.has(call.call_id, call.reply_to):
-            taken.ack()
-            return True
-        attempt = self._runner.find(call.call_id, call.reply_to)
-        if attempt is None:
-            return False
-        earlier: Any = attempt.delivery
-        if earlier.is_dead:
-            # Its answer takes this one out of the queue.
-            attempt.delivery = taken
-        else:
-            taken.ack()
-        return True
+        self._consumptions.watch()
+        if not self._ack_timeout.watching:
+            self._ack_timeout.watch()
 
     def _told(self, delivery: Delivery) -> None:
         """
@@ -381,23 +454,11 @@ class Worker(service.Service):
         """
         if delivery.properties.get("type") != CANCEL:
             self._commands.received(delivery)
-            return
-        try:
-            self._abandoned(*cancel_from(delivery.properties))
-        except DecodeError as error:
-            self.log.warn("a message is no cancel: {error}", error=str(error))
-
-    def _abandoned(self, call_id: str, reply_to: str) -> None:
-        """Its caller waits for a call no more: end it here, or when it comes."""
-        attempt = self._runner.find(call_id, reply_to)
-        if attempt is None:
-            self._cancelled_calls.add(call_id, reply_to)
-            return
-        self._runner.drop(attempt)
-        taken: Any = attempt.delivery
-        taken.ack()
-        attempt.move(SETTLED)
-        self._answered_calls.add(call_id, reply_to)
+        elif delivery.exchange != WORKERS:
+            # Who may send commands that only look must not end calls by the way.
+            self.log.warn("a cancel came by {exchange}, and is refused", exchange=delivery.exchange)
+        else:
+            self._reception.told(delivery)
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         if self._task_events.waiting:
@@ -411,10 +472,18 @@ class Worker(service.Service):
             self._answers.send(self._unsendable(answer, error), call.reply_to, taken)
         if call.reply_to is not None:
             attempt.move(REPLIED)
-        attempt.move(SETTLED)
-        self._answered_calls.add(call.call_id, call.reply_to)
+        attempt.settle()
+        self._reception.answered(call.call_id, call.reply_to)
+        if answer.error is not None:
+            self._errors.add(self._reactor.seconds(), call, answer)
+        if self._observer is not None:
+            begun = self._reactor.seconds() if attempt.started is None else attempt.started
+            waited = begun - attempt.received
+            self._observer.answered(call.task_id, answer.error or "ok", waited, answer.elapsed)
+        if self._processes is not None and self._is_isolated(call.task_id):
+            return
         if self._prefetch.ran(answer.elapsed):
-            self._consumption.follow()
+            self._consumptions.follow()
 
     def _unsendable(self, answer: Answer, error: CrewError) -> Answer:
         """What is said in place of an answer that the wire or the broker doesn't take."""
@@ -428,17 +497,14 @@ class Worker(service.Service):
 
     # -- threads -----------------------------------------------------------------------
 
-    def _room(self) -> None:
-        """A thread is free."""
-        self._consumption.thread_free()
-        self._runner.start_held()
-        if self._consumption.paused and self._pool.idle:
-            self._consumption.resume()
+    def _is_isolated(self, task_id: str) -> bool:
+        definition = self._registry.get(task_id)
+        return definition is not None and definition.isolation == "process"
 
     @contextmanager
     def _together(self) -> Iterator[None]:
         """Replies that are due together leave in one write, and their acks, as few as can be, behind them."""
-        client, intake = self._connection.client, self._consumption.intake
+        client, intake = self._connection.client, self._consumptions.intake
         if client is None or intake is None:
             yield
             return
@@ -452,16 +518,29 @@ class Worker(service.Service):
 
     async def _stop(self) -> None:
         self._draining = True
-        await _within(self._consumption.end(), _SETTLE_TIMEOUT, self._reactor)
-        self._consumption.hand_back()
+        self._reception.close()
+        await _within(self._consumptions.end(), _SETTLE_TIMEOUT, self._reactor)
+        self._consumptions.hand_back()
         if not await _within(self._runner.when_ended(), self._drain, self._reactor):
             count = self._unfinished = self._runner.in_progress
             self.log.warn("{count} tasks did not end within {drain:g} s", count=count, drain=self._drain)
+            self._end_acknowledged()
         await _within(self._answers.when_settled(), _SETTLE_TIMEOUT, self._reactor)
+        gone = succeed(None) if self._processes is None else self._processes.stop()
         self._runner.stop()
+        self._reception.probing.stop()
+        self._ack_timeout.stop()
         self._answers.stop()
+        await _within(gone, _SETTLE_TIMEOUT, self._reactor)
         await self._connection.stopService()
         self._publisher.stop(ConnectionLostError("the worker was stopped"))
+
+    def _end_acknowledged(self) -> None:
+        """What did not end in time others get, but for what was acknowledged: its caller is told."""
+        for attempt in self._runner.attempts():
+            taken: Any = attempt.delivery
+            if taken.is_settled:
+                self._runner.end(attempt, f"{self.worker_id} is stopped, and nobody else has the call")
 
 
 def run(**settings: Any) -> None:
@@ -496,12 +575,17 @@ def _settings_of(worker_id: str, given: dict[str, Any]) -> Settings:
     return Settings(**(own | given))
 
 
-def _check_reply_headers(headers: Headers) -> None:
+def check_reply_headers(headers: Headers) -> None:
+    """
+    Refuse headers that a reply can't carry.
+
+    :raises CrewError: naming the header.
+    """
     check_headers(headers)
     sendable_headers(headers)
 
 
-async def _within(waiting: Deferred[None], seconds: float, clock: Any) -> bool:
+async def _within(waiting: Deferred[Any], seconds: float, clock: Any) -> bool:
     """Wait, but not longer. :returns: whether it came in time."""
     in_time = waiting.addCallback(lambda _: True)
     return await in_time.addTimeout(seconds, clock, lambda value, timeout: False)

@@ -156,6 +156,7 @@ class RoleTestCase(SynchronousTestCase):
         tag: int,
         channel: int,
         redelivered: bool = False,
+        exchange: str = "",
     ) -> None:
         """Deliver a message to the consumer of a queue."""
         self.peer.send_content(
@@ -166,6 +167,7 @@ class RoleTestCase(SynchronousTestCase):
             consumer_tag=self.tags[queue],
             delivery_tag=tag,
             redelivered=redelivered,
+            exchange=exchange,
         )
 
     def cancel(self, queue: str, channel: int) -> None:

@@ -8,6 +8,7 @@ over, which is the test's; so a call is through before it is waited for.
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Iterator
 from threading import TIMEOUT_MAX
@@ -105,6 +106,7 @@ class BlockingTestCase(RoleTestCase):
 
     def serve(self) -> None:
         """The broker's turn."""
+        self.reactor.advance(0)
         if self.reactor.tcpClients:
             self.accept()
         for peer in self.peers:
@@ -112,7 +114,7 @@ class BlockingTestCase(RoleTestCase):
             for sent in peer.read():
                 if sent.name == "basic.publish":
                     self.publish_received(peer, sent)
-                elif sent.name == "basic.consume":
+                elif sent.name == "basic.consume" and sent.fields["queue"].startswith("crew.reply."):
                     self.channel = sent.channel
         self.reactor.advance(0)
 
@@ -244,7 +246,7 @@ class CallTests(BlockingTestCase):
 
     def test_control(self) -> None:
         """The answers of as many workers as are expected."""
-        self.answers["mgt.w"] = {"pid": 1}
+        self.answers["look.w"] = {"pid": 1}
         self.assertEqual(self.client.control("ping", "w", {"a": 1}, 2.0, expect=1), [{"wid": "w", "pid": 1}])
         self.assertEqual(self.bodies(), [{"c": "ping", "a": 1}])
         self.assertEqual(self.waits, [7])
@@ -403,7 +405,11 @@ class MapTests(BlockingTestCase):
 
     def test_the_wait_has_a_limit(self) -> None:
         """For each result, with its retries; then all that is out is cancelled."""
-        for options, limit in (({"retries": 1}, 54), ({"wait": 3, "retries": 1}, 3)):
+        for options, limit in (
+            ({"retries": 1}, 54),
+            ({"retries": 1, "retry_pause": 1}, 114),
+            ({"wait": 3, "retries": 1}, 3),
+        ):
             results = self.client.map("late", self.items(9), window=2, expiration=10, **options)
             self.assertRaises(WaitTimeoutError, next, results)
             self.assertEqual((self.waits[-1], self.pending()), (limit, 0))
@@ -426,7 +432,14 @@ class MapTests(BlockingTestCase):
 
     def test_wrong_arguments(self) -> None:
         """They are told at once, and nothing is sent."""
-        for options in ({"window": 0}, {"retries": -1}, {"errors": "no"}, {"wait": 0}, {"expiration": "x"}):
+        for options in (
+            {"window": 0},
+            {"retries": -1},
+            {"stragglers": -1},
+            {"errors": "no"},
+            {"wait": 0},
+            {"expiration": "x"},
+        ):
             arguments: Any = options
             self.assertRaises(InvalidArgumentError, self.client.map, "sum", [1], **arguments)
         nothing: Any = None
@@ -439,6 +452,16 @@ class MapTests(BlockingTestCase):
         self.assertEqual(total, 110)
         self.assertEqual(self.client.map_reduce("same", max, [], 7), 7)
         self.assertRaises(TypeError, self.client.map_reduce, "same", max, self.items(5), None, window=2)
+        self.assertEqual(self.pending(), 0)
+
+    def test_values_of_keys_are_reduced(self) -> None:
+        """The same; into what one has, too."""
+        pairs = [{"a": 1}, [["a", 2], ["b", 1]]]
+        self.assertEqual(self.client.map_reduce_by_key("same", operator.add, pairs), {"a": 3, "b": 1})
+        into = {"a": [0]}
+        self.client.map_reduce_by_key("same", lambda so_far, value: [*so_far, value], pairs, list, into=into)
+        self.assertEqual(into, {"a": [0, 1, 2], "b": [1]})
+        self.assertRaises(InvalidArgumentError, self.client.map_reduce_by_key, "same", max, [1, 2, 3])
         self.assertEqual(self.pending(), 0)
 
     def test_a_client_that_is_closed(self) -> None:

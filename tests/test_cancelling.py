@@ -7,9 +7,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.errors import AccessRefusedError, CrewError, PreconditionFailedError
+from crew_tx.errors import AccessRefusedError, CrewError, DuplicateCallIdError, PreconditionFailedError
+from crew_tx.rpc.cancelled import CancelledCalls
 from crew_tx.rpc.pending import PendingCall, PendingCalls
-from crew_tx.rpc.recent import MOST, SECONDS, RecentCalls
+from crew_tx.rpc.recent import CANCELLED_SECONDS, MOST, SECONDS, RecentCalls
 from crew_tx.testing import CrewHarness, MemoryReactor
 from crew_tx.worker import Task, context
 
@@ -104,6 +105,50 @@ class CancellingTests(SynchronousTestCase):
         self.assertEqual([0, 1], sorted(self.runs))
         self.assertEqual([0, 1], [self.harness.result(call) for call in running])
 
+    def test_none_that_waits_for_an_hour_is_begun(self) -> None:
+        """Behind those that run; the worker has handed it back meanwhile, and gets it again."""
+        self.harness.hold("work")
+        calls = [self.call(req=number) for number in range(6)]
+        self.harness.advance(10)
+        self.cancel(*calls[2:])
+        self.harness.advance(3600)
+        self.assertEqual(4, self.harness.broker.queue("crew.tasks.work").ready)
+        self.harness.release("work")
+        self.harness.flush()
+        self.assertEqual([0, 1], sorted(self.runs))
+        self.assertEqual(0, self.harness.broker.queue("crew.tasks.work").ready)
+
+    def test_its_id_is_not_given_again(self) -> None:
+        """Workers would drop that call as well; one that was answered leaves its id free."""
+        self.assertEqual(1, self.harness.result(self.call(req=1, call_id="same")))
+        self.cancel(self.call("wait", call_id="same"))
+        for _ in range(2):
+            error = self.failureResultOf(self.call(call_id="same"), DuplicateCallIdError).value
+            self.assertEqual("same", error.call_id)
+            self.assertIn("was cancelled or given up", str(error))
+        self.assertIn("was cancelled", str(self.failureResultOf(self.call_back("same")).value))
+        self.harness.result(self.client.send("work", 2, call_id="same"))
+        self.assertEqual(3, self.harness.result(self.harness.new_client().call("work", 3, call_id="same")))
+        self.assertEqual([1, 2, 3], self.runs)
+
+    def call_back(self, call_id: str) -> Deferred[Any]:
+        """What a callback is told."""
+        told: Deferred[Any] = Deferred()
+        self.client.call("work", call_id=call_id, callback=lambda outcome, headers: told.errback(outcome))
+        return told
+
+    def test_one_that_was_not_sent_leaves_its_id_free(self) -> None:
+        """No worker has heard of it."""
+        self.harness.broker.stop()
+        self.harness.flush()
+        call = self.call(call_id="same")
+        call.cancel()
+        self.failureResultOf(call, CancelledError)
+        again = self.call(req=2, call_id="same")
+        self.harness.broker.start()
+        self.harness.advance(10)
+        self.assertEqual(2, self.harness.result(again))
+
     def test_an_id_is_its_callers_own(self) -> None:
         """Another client's call of the same id goes on."""
         other = self.harness.new_client()
@@ -113,6 +158,46 @@ class CancellingTests(SynchronousTestCase):
         self.cancel(mine)
         self.harness.release("work")
         self.assertEqual("theirs", self.harness.result(theirs))
+
+
+class TakenIdsTests(SynchronousTestCase):
+    """Which ids a client does not give again, since workers may remember them."""
+
+    def setUp(self) -> None:
+        self.clock = MemoryReactor()
+        self.calls = CancelledCalls(self.clock, "u", lambda *told: None)
+        self.addCleanup(self.calls.stop)
+
+    def is_taken(self, call_id: str, reply_to: str = "client-1") -> bool:
+        try:
+            self.calls.check(call_id, reply_to)
+        except DuplicateCallIdError:
+            return True
+        return False
+
+    def test_an_id_is_taken_for_longer_than_workers_remember_it(self) -> None:
+        """However soon the call is expired; and while the client itself knows of the call."""
+        for call_id, expiration in (("short", 1.0), ("long", 3 * CANCELLED_SECONDS)):
+            self.calls.add("work", call_id, "client-1", self.clock.seconds(), expiration)
+        self.assertEqual((True, False), (self.is_taken("short"), self.is_taken("short", "client-2")))
+        self.clock.advance(CANCELLED_SECONDS + 1)
+        self.assertEqual((True, True), (self.is_taken("short"), self.is_taken("long")))
+        self.clock.advance(CANCELLED_SECONDS)
+        self.assertEqual((False, True), (self.is_taken("short"), self.is_taken("long")))
+        self.clock.advance(CANCELLED_SECONDS)
+        self.assertEqual((False, False), (self.is_taken("short"), self.is_taken("long")))
+
+    def test_a_client_that_was_closed_knows_them_yet(self) -> None:
+        """It comes back by the same id."""
+        self.calls.add("work", "mine", "client-1", self.clock.seconds(), 60.0)
+        self.calls.stop()
+        self.assertTrue(self.is_taken("mine"))
+
+    def test_ids_that_it_makes_itself_take_no_room(self) -> None:
+        """It makes none twice."""
+        self.calls.add("work", "u.1", "client-1", self.clock.seconds(), 1.0)
+        self.clock.advance(2)
+        self.assertFalse(self.is_taken("u.1"))
 
 
 class RecentCallsTests(SynchronousTestCase):
@@ -136,6 +221,15 @@ class RecentCallsTests(SynchronousTestCase):
         self.assertTrue(self.calls.has("c1", None))
         self.clock.advance(1)
         self.assertFalse(self.calls.has("c1", None))
+
+    def test_it_lasts_as_long_as_it_is_told_to(self) -> None:
+        """Cancelled calls are remembered for a day."""
+        calls = RecentCalls(self.clock, CANCELLED_SECONDS)
+        calls.add("c1", None)
+        self.clock.advance(86_400)
+        self.assertTrue(calls.has("c1", None))
+        self.clock.advance(1)
+        self.assertFalse(calls.has("c1", None))
 
     def test_the_oldest_give_way(self) -> None:
         """So it is bounded."""

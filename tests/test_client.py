@@ -148,6 +148,23 @@ class ConnectTests(ClientTestCase):
         self.failureResultOf(connected, AuthenticationError)
         self.failureResultOf(self.client.connect(), AuthenticationError)
 
+    def test_one_that_is_told_to_wait_takes_a_refusal_for_a_delay(self) -> None:
+        """It says what it waits for; its calls go out when it is let in."""
+        self.patch(service, "wait_before", lambda attempt, **more: 5.0)
+        self.make(on_refusal="wait")
+        soon, late = self.client.connect(4), self.client.connect(6)
+        deferred = self.call()
+        self.accept(lambda peer: peer.refuse("connection.start-ok", 403, "ACCESS_REFUSED"))
+        self.advance(4)
+        error = self.failureResultOf(soon, ConnectionLostError).value
+        self.assertIn("refused the user 'guest'", str(error))
+        self.assertNoResult(late)
+        self.advance(1)
+        self.accept()
+        self.successResultOf(late)
+        self.assertNoResult(deferred)
+        self.assertEqual(["basic.publish"], [sent.name for sent in self.published()])
+
     def test_what_the_broker_does_not_allow_is_final(self) -> None:
         """The error says what could not be done."""
         connected = self.client.connect()
@@ -174,6 +191,7 @@ class ConnectTests(ClientTestCase):
             ({"reply_queue_type": "stream"}, InvalidArgumentError, "stream"),
             ({"serializer": "yaml"}, InvalidArgumentError, "yaml"),
             ({"serializer": "pickle"}, InvalidArgumentError, "allow_pickle"),
+            ({"on_refusal": "retry"}, InvalidArgumentError, "on_refusal"),
             ({"max_message_size": 0}, InvalidArgumentError, "max_message_size"),
         ):
             with self.assertRaisesRegex(kind, words):
@@ -251,6 +269,25 @@ class ConnectionErrorTests(ClientTestCase):
         self.assertFalse(self.failureResultOf(deferred, PublishTimeoutError).value.maybe_sent)
         self.peer.link.producer.resumeProducing()
         self.assertEqual(self.published(), [])
+
+    def test_a_call_that_cannot_be_sent_again_for_long(self) -> None:
+        """The broker may have it: it waits on, and is written in its turn."""
+        self.connect(publish_timeout=5)
+        self.call(data=1)
+        self.call(data=2)
+        self.assertEqual(len(self.published()), 2)
+        self.peer.lose()
+        self.client._publisher._max_unconfirmed = 1
+        self.reactor.advance(10)
+        self.accept()
+        self.channel = self.channel_of("basic.consume")
+        self.assertEqual(len(self.published()), 1)
+        self.advance(20)
+        self.assertEqual(self.client.status().waiting, 1)
+        self.confirm(self.channel, 1)
+        [again] = self.published()
+        self.reply(again, 12)
+        self.assertEqual(self.client.status().pending, 1)
 
     def test_no_connection_for_30_seconds(self) -> None:
         """The call was not sent, and the error says so."""
@@ -475,7 +512,7 @@ class CloseTests(ClientTestCase):
 
     def test_closing_between_two_attempts(self) -> None:
         """There is no other."""
-        self.patch(service, "backoff", lambda attempt: 5.0)
+        self.patch(service, "wait_before", lambda attempt, **more: 5.0)
         connecting = self.client.connect()
         self.refuse()
         self.successResultOf(self.client.close())

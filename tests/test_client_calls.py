@@ -149,10 +149,14 @@ class WireTests(ClientTestCase):
         for options in ({}, {"data": 5, "priority": 99, "expiration": 7, "timeout": 3, "persistent": False}):
             wires = []
             for style in (self.client.call, self.client.request, self.client.send):
-                style("sum", call_id="mine", **options).addErrback(lambda _: None).cancel()
+                # Of each the id is another: of a cancelled call none is made anew.
+                call_id = f"{style.__name__} {options}"
+                style("sum", call_id=call_id, **options).addErrback(lambda _: None).cancel()
                 # Behind it the workers may be told that it was cancelled.
                 sent = self.published()[0]
                 assert sent.properties is not None
+                ids = [sent.properties.pop(name) for name in ("message_id", "correlation_id")]
+                self.assertEqual([call_id] * 2, ids)
                 sent.properties.pop("reply_to", None)
                 sent.properties["headers"].pop("CC", None)
                 wires.append((sent.fields, sent.properties, sent.body))

@@ -11,9 +11,10 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp.delivery import Delivery
-from crew_tx.control import Command, Commands, Right, collect_commands, command
+from crew_tx.control import BuiltinCommands, Command, Commands, Right, collect_commands, command
 from crew_tx.errors import ClientStoppedError, InvalidArgumentError
 from crew_tx.message import Answer, command_properties
+from crew_tx.rpc.gathering import LOOKING
 from tests.amqp.peer import Sent
 from tests.roles import CODEC
 from tests.threads import Threads
@@ -37,12 +38,12 @@ class CommandsTests(SynchronousTestCase):
         take = send or (lambda answer, reply_to: self.sent.append((answer, reply_to)))
         return Commands("w", CODEC, self.in_thread, known, frozenset(allowed or ("look",)), take)
 
-    def come(self, request: Any, exchange: str = "crew.control", **changes: Any) -> None:
+    def come(self, request: Any, exchange: str = "crew.control", key: str = "mgt", **changes: Any) -> None:
         """A message comes to the control queue."""
         encoded = CODEC.encode(request)
         properties = command_properties("c1", "client-1", encoded.content_type, 1000, 7)
         properties = {name: value for name, value in {**properties, **changes}.items() if value is not None}
-        self.commands.received(Delivery("t", 1, False, exchange, "mgt", properties, encoded.body))
+        self.commands.received(Delivery("t", 1, False, exchange, key, properties, encoded.body))
 
     def answered(self) -> tuple[Any, str | None]:
         """The one answer: its value, or its error's text; and its kind."""
@@ -89,6 +90,36 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual((self.answered(), self.ran), ((None, None), [{"c": "end"}]))
         self.come({"c": "do"})
         self.assertEqual(self.commands.refused, 1)
+
+    def test_what_comes_by_a_key_for_looking_may_only_look(self) -> None:
+        """Whatever the worker allows: it is refused, counted and logged, and the answer names the key."""
+        self.commands = self.make(None, "look", "kill")
+        self.come({"c": "do"}, key="look.w")
+        self.assertEqual((self.answered(), self.commands.refused), ((None, None), 0))
+        for number, key in enumerate(("look", "look.mgt", "other"), 1):
+            self.sent.clear()
+            with capturedLogs() as logs:
+                self.come({"c": "end"}, key=key)
+            text, kind = self.answered()
+            self.assertEqual(kind, "raised")
+            self.assertIn("send it by 'mgt'", text)
+            self.assertEqual((self.ran, self.commands.refused), ([{"c": "do"}], number))
+            self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn])
+
+    def test_a_key_for_looking_gives_no_right(self) -> None:
+        """To look takes the worker's leave as well."""
+        self.commands = self.make(None, "kill")
+        self.come({"c": "do"}, key="look")
+        self.assertIn("does not allow", str(self.answered()[0]))
+
+    def test_a_dead_letter_is_no_command(self) -> None:
+        """Where a queue's dead letters go, and by which key, is not for the broker to refuse."""
+        with capturedLogs() as logs:
+            self.come({"c": "do"}, headers={"x-death": []})
+        self.assertEqual((self.ran, self.sent, self.commands.refused), ([], [], 1))
+        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn])
+        self.come({"c": "do"}, headers={"mine": 1})
+        self.assertEqual(self.ran, [{"c": "do"}])
 
     def test_one_that_nobody_knows(self) -> None:
         """The answer says which there are; what is no map has no command."""
@@ -198,6 +229,12 @@ class MarkTests(SynchronousTestCase):
 class BuiltinTests(WorkerTestCase):
     """What every worker knows, by its control queue."""
 
+    def test_clients_know_which_of_them_look(self) -> None:
+        """By their names: these go by other keys."""
+        self.start()
+        looking = [each.name for each in BuiltinCommands(self.worker).all() if each.right == "look"]
+        self.assertEqual(looking, list(LOOKING))
+
     def ask(self, name: str, **arguments: Any) -> Any:
         """A worker's answer to a command: its value, or its error's text; ``beside`` is what else it sent."""
         encoded = CODEC.encode({**arguments, "c": name})
@@ -251,7 +288,10 @@ class BuiltinTests(WorkerTestCase):
         self.start(self.hanging())
         tasks = {task["id"]: task for task in self.ask("tasks")["tasks"]}
         self.assertEqual(set(tasks), {"echo", "fail", "short", "other", "hang"})
-        self.assertEqual(tasks["short"], {"id": "short", "timeout": 2, "queue": "shared", "async": False})
+        self.assertEqual(
+            tasks["short"],
+            {"id": "short", "timeout": 2, "queue": "shared", "async": False, "isolation": "thread"},
+        )
         self.assertTrue(tasks["hang"]["async"])
 
     def test_active_and_stacks(self) -> None:

@@ -760,6 +760,14 @@ class CancelTests(SubscribeTestCase):
         self.assertIn("queue.delete", self.ends(self.subscribe(durable="mine").cancel(delete=True)))
         self.assertNotIn("queue.delete", self.ends(self.subscribe().cancel(delete=True)))
 
+    def test_its_queue_may_be_deleted_later(self) -> None:
+        """Once it was cancelled, and only once."""
+        self.connect()
+        subscription = self.subscribe(durable="mine")
+        self.assertNotIn("queue.delete", self.ends(subscription.cancel()))
+        self.assertIn("queue.delete", self.ends(subscription.cancel(delete=True)))
+        self.assertEqual([], self.ends(subscription.cancel(delete=True)))
+
     def test_while_a_callback_runs(self) -> None:
         """What waits is not begun, and nothing is acknowledged by a channel that is closed."""
         self.connect()

@@ -484,7 +484,7 @@ class ConnectionTests(WorkerTestCase):
         self.peer.lose()
         self.advance(5)
         self.accept()
-        self.channel = self.channel_of("confirm.select")
+        self.channel = self.channel_of("basic.consume")
         published = [
             sent for sent in self.peer.unread if sent.name.startswith("basic.") and sent.body is not None
         ]
@@ -538,7 +538,7 @@ class ConnectionTests(WorkerTestCase):
         for number in range(4):
             self.call("echo", number)
         self.peer.lose()
-        self.advance(1)
+        self.advance(3)
         self.accept()
         self.peer.unread = []
         self.advance(30)
@@ -579,12 +579,33 @@ class ConnectionTests(WorkerTestCase):
     def test_a_queue_that_is_deleted_is_made_again(self) -> None:
         """By a new connection: a consumer must not die in silence."""
         self.start()
+        self.peer.refuse("queue.declare", 404, "NOT_FOUND")
         self.cancel("crew.tasks.echo", self.channel)
         self.peer.settle()
         self.assertFalse(self.worker.status().connected)
         self.advance(5)
         declared = [sent.fields.get("queue") for sent in self.accept().read() if sent.name == "queue.declare"]
         self.assertIn("crew.tasks.echo", declared)
+
+    def test_a_queue_whose_consumer_alone_is_ended_is_consumed_anew(self) -> None:
+        """RabbitMQ 4.3 does so for a call that was kept too long; what runs here goes on."""
+        self.start()
+        tag = self.call("echo", 1)
+        old = dict(self.tags)
+        with capturedLogs() as logs:
+            self.cancel("crew.tasks.echo", self.channel)
+            self.peer.settle()
+        [text] = [formatEvent(event) for event in logs if event["log_level"] is LogLevel.warn]
+        self.assertIn("the broker ended the consumer of crew.tasks.echo, which is there", text)
+        self.assertTrue(self.worker.status().connected)
+        self.assertNotEqual(old["crew.tasks.echo"], self.tags["crew.tasks.echo"])
+        ended = [sent.fields["consumer_tag"] for sent in self.peer.read() if sent.name == "basic.cancel"]
+        self.assertNotIn(old["crew.tasks.echo"], ended)
+        self.threads.step()
+        self.assertEqual(self.sent(), [("reply", 1), ("ack", tag)])
+        self.call("echo", 2)
+        self.threads.step()
+        self.assertEqual(self.sent(), [("reply", 2), ("ack", tag + 1)])
 
     def test_a_control_queue_that_is_deleted_is_made_again(self) -> None:
         """No probe would find the worker any more; it says why it connects anew."""
@@ -749,7 +770,7 @@ class StopTests(WorkerTestCase):
         self.advance(5)
         self.accept()
         self.assertEqual(len([sent for sent in self.peer.unread if sent.name == "basic.consume"]), 1)
-        self.channel = self.channel_of("confirm.select")
+        self.channel = self.channel_of("basic.consume")
         self.peer.unread = []
         self.threads.step_all()
         self.assertEqual(self.sent(), [("reply", 12)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -46,6 +47,7 @@ class WorkerTestCase(RoleTestCase):
     Tests with a worker of the tasks above.
 
     :ivar fatal: what it gave up for.
+    :ivar announced: what it said by the latest connection before it took calls; nothing else has that.
     """
 
     channel = 1
@@ -76,6 +78,24 @@ class WorkerTestCase(RoleTestCase):
         self.addCleanup(self.stop)
         return self.worker
 
+    def accept(self, change: Callable[[Peer], object] = lambda peer: None) -> Peer:
+        """As of every role; nobody hears the worker announce itself, unless the change says otherwise."""
+
+        def unheard(peer: Peer) -> None:
+            peer.answers["basic.publish"] = self.return_announcement
+            change(peer)
+
+        peer = super().accept(unheard)
+        self.announced = [sent for sent in peer.unread if _is_announcement(sent)]
+        peer.unread = [sent for sent in peer.unread if not _is_announcement(sent)]
+        return peer
+
+    def return_announcement(self, sent: Sent) -> None:
+        """The broker has nobody to give it to; other messages are the tests' own."""
+        if _is_announcement(sent):
+            self.give_back(sent.channel, sent)
+            self.confirm(sent.channel, 1)
+
     def stop(self) -> None:
         """Stop the worker, with threads and a broker that play along."""
         stopped = self.worker.stopService() if self.worker.running else succeed(None)
@@ -91,7 +111,7 @@ class WorkerTestCase(RoleTestCase):
         self.make(*tasks, **options).startService()
         peer = self.accept()
         self.successResultOf(self.worker.when_ready())
-        self.channel = self.channel_of("confirm.select")
+        self.channel = self.channel_of("basic.consume")
         peer.unread = []
         return peer
 
@@ -134,3 +154,7 @@ class WorkerTestCase(RoleTestCase):
             return await self.waiting
 
         return hang
+
+
+def _is_announcement(sent: Sent) -> bool:
+    return sent.name == "basic.publish" and sent.fields["exchange"] == "crew.hello"

@@ -2,14 +2,18 @@
 A worker's replies: each kept until the broker has it.
 
 The ack of a call goes out right behind its reply, on the same channel, so the
-broker never sees the ack without the reply. A reply that is returned, since its
-caller's queue is not there now, is sent again after 1, 5 and 30 seconds.
+broker never sees the ack without the reply; or, where that is asked for, when
+the reply is confirmed, so that none is lost with the worker and the broker in
+the same instant. A reply that came back settles its call in any case: nobody
+waits for it now, and to keep the call would keep others away. A reply that is
+returned, since its caller's queue is not there now, is sent again after 1, 5 and
+30 seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -22,6 +26,7 @@ from crew_tx.errors import (
     BrokerBlockedError,
     CrewError,
     EncodeError,
+    InvalidArgumentError,
     PublishNackedError,
     PublishTimeoutError,
 )
@@ -36,6 +41,9 @@ RESEND_AFTER = (1.0, 5.0, 30.0)
 MAX_RETURNED = 1000
 _RETRY_AFTER = 1.0
 _MOST_REFUSALS = 2
+#: When a call is acknowledged: once its reply is written, or once it is confirmed.
+Ack = Literal["written", "confirmed"]
+
 _GONE = "its queue is gone, or takes nothing"
 
 
@@ -47,7 +55,10 @@ class TakenDelivery:
     settling it twice, for which the broker would close the channel.
     """
 
-    __slots__ = ("_properties", "_settled", "_settlements", "channel", "tag")
+    __slots__ = ("_properties", "_settled", "_settlements", "channel", "reference", "tag")
+
+    #: By which its reply refers to it. Set under signing alone.
+    reference: bytes
 
     def __init__(
         self,
@@ -66,6 +77,11 @@ class TakenDelivery:
     def deliveries(self) -> int:
         """How often it was delivered before, where its queue counts that."""
         return delivery_count(self._properties or {})
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the broker was told what became of it: it doesn't come again then."""
+        return self._settled
 
     @property
     def is_dead(self) -> bool:
@@ -98,7 +114,9 @@ class ReplyPublication(Publication):
     __slots__ = ("_answers", "_delivery", "answer", "is_instead", "refusals", "resent", "was_returned")
 
     def __init__(self, answers: Answers, answer: Answer, reply_to: str, delivery: TakenDelivery) -> None:
-        super().__init__(REPLIES, reply_to, encoded_answer(answer), answer.body, answer.call_id)
+        sign = answers.sign
+        properties = encoded_answer(answer) if sign is None else sign(answer, reply_to, delivery.reference)
+        super().__init__(REPLIES, reply_to, properties, answer.body, answer.call_id)
         self._answers = answers
         self._delivery = delivery
         self.answer = answer
@@ -126,19 +144,53 @@ class ReplyPublication(Publication):
     def refused(self, error: CrewError) -> None:
         self._answers.refused(self, error)
 
+    def given_up(self) -> None:
+        """It is not sent again."""
+
     def say_instead(self, answer: Answer) -> None:
         """Carry another answer to the same call."""
         self.is_instead = True
         self.answer = answer
-        self.properties = encoded_answer(answer)
+        sign = self._answers.sign
+        self.properties = (
+            encoded_answer(answer)
+            if sign is None
+            else sign(answer, self.routing_key, self._delivery.reference)
+        )
         self.body = answer.body
+
+
+class ConfirmedReply(ReplyPublication):
+    """One whose call is settled once the broker has it, or once that is not to be expected."""
+
+    __slots__ = ()
+
+    def written(self, channel: AMQChannel) -> None:
+        """The confirm is waited for."""
+
+    def returned(self, returned: Returned) -> None:
+        super().returned(returned)
+        self._delivery.ack()
+
+    def confirmed(self) -> None:
+        self._delivery.ack()
+        super().confirmed()
+
+    def given_up(self) -> None:
+        self._delivery.ack()
+
+    def settles(self, delivery: TakenDelivery) -> None:
+        """Settle another delivery of the call, in place of the first where that died with its channel."""
+        if self._delivery.is_dead:
+            self._delivery = delivery
+        else:
+            delivery.ack()
 
 
 class CommandAnswer(Publication):
     """The answer to a command: nobody misses it who doesn't wait for it any more."""
 
-    def __init__(self, answer: Answer, reply_to: str) -> None:
-        properties = encoded_answer(answer)
+    def __init__(self, answer: Answer, reply_to: str, properties: bytes) -> None:
         super().__init__(REPLIES, reply_to, properties, answer.body, answer.call_id, mandatory=False)
 
 
@@ -148,14 +200,27 @@ class Answers:
 
     :param clock: an ``IReactorTime``.
     :param instead: makes an error's answer of an answer that can't be sent, and why.
+    :param ack: when calls are acknowledged.
+    :param sign: encodes the properties of a reply, by it, the client id and the reference to
+        what it answers; None signs nothing.
+    :raises InvalidArgumentError: if that is neither.
     :ivar undeliverable: replies that were given up, since their callers' queues are gone.
     """
 
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, publisher: Publisher, instead: Callable[[Answer, CrewError], Answer]
+        self,
+        clock: IReactorTime,
+        publisher: Publisher,
+        instead: Callable[[Answer, CrewError], Answer],
+        ack: Ack = "written",
+        sign: Callable[[Answer, str, bytes], bytes] | None = None,
     ) -> None:
+        if ack not in ("written", "confirmed"):
+            raise InvalidArgumentError(f"ack is 'written' or 'confirmed', not {ack!r:.40}")
+        self._reply = ConfirmedReply if ack == "confirmed" else ReplyPublication
+        self.sign = sign
         self._publisher = publisher
         self._instead = instead
         self._outstanding: set[ReplyPublication] = set()
@@ -178,13 +243,30 @@ class Answers:
         if reply_to is None:
             delivery.ack()
             return
-        reply = ReplyPublication(self, answer, reply_to, delivery)
+        reply = self._reply(self, answer, reply_to, delivery)
         self._outstanding.add(reply)
         self.publish(reply)
 
-    def send_command_answer(self, answer: Answer, reply_to: str) -> None:
-        """Answer a control command: its message needs no settling, and its asker may be gone."""
-        self._publisher.publish(CommandAnswer(answer, reply_to))
+    def came_again(self, call_id: str, reply_to: str | None, delivery: TakenDelivery) -> None:
+        """Settle another delivery of a call that was answered: now, or with its reply that is on its way."""
+        for reply in self._outstanding:
+            if isinstance(reply, ConfirmedReply) and (reply.message_id, reply.routing_key) == (
+                call_id,
+                reply_to,
+            ):
+                reply.settles(delivery)
+                return
+        delivery.ack()
+
+    def send_command_answer(self, answer: Answer, reply_to: str, reference: bytes = b"") -> None:
+        """
+        Answer a control command: its message needs no settling, and its asker may be gone.
+
+        :param reference: to the command, under signing.
+        """
+        sign = self.sign
+        properties = encoded_answer(answer) if sign is None else sign(answer, reply_to, reference)
+        self._publisher.publish(CommandAnswer(answer, reply_to, properties))
 
     def publish(self, reply: ReplyPublication) -> None:
         """Publish a reply, for the first time or again; unless it was given up."""
@@ -278,6 +360,7 @@ class Answers:
         self.undeliverable += 1
         self._resends.clear(reply)
         self._returned.pop(reply, None)
+        reply.given_up()
         self.log.warn("a reply to {client} was given up: {why}", client=reply.routing_key, why=why)
         self._done(reply)
 

@@ -20,11 +20,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.declare import Declarer
+from crew_tx.errors import CrewError
 from crew_tx.interfaces import IHeldCalls
 from crew_tx.rpc.intake import Intake, QueueGone, Received
 from crew_tx.rpc.prefetch import Prefetch
 from crew_tx.rpc.saturation import Saturation
-from crew_tx.topology import DELIVERY_LIMIT
+from crew_tx.topology import SUSPECT_FROM
 
 #: Seconds for which all threads are busy before unstarted calls go back for others to take.
 SATURATED_AFTER = 5.0
@@ -38,7 +40,7 @@ class Consumption:
     :param queues: names of task queues, without ``crew.tasks.``.
     :param calls: what came and was not begun.
     :param received: called with each delivery and what settles it.
-    :param queue_gone: called when the broker ended a consumer, since its queue is gone.
+    :param queue_gone: called when the broker ended a consumer, and its queue is gone.
     :ivar intake: the consumers of the connection that is there; None without one.
     :ivar paused: whether it waits for a thread that is free, to :meth:`resume`.
     :ivar halted: whether it was told to consume nothing, until :meth:`go_on`.
@@ -71,14 +73,15 @@ class Consumption:
 
     # -- connections -------------------------------------------------------------------
 
-    async def begin(self, channel: AMQChannel) -> None:
+    async def begin(self, channel: AMQChannel, beside: Intake | None = None) -> None:
         """
         Consume by a new connection; not after :meth:`end`, when it serves for acks alone.
 
+        :param beside: what consumes by the same channel already.
         :raises AccessRefusedError: if the user may not.
         :raises txamqp.client.Closed: if the channel ends otherwise.
         """
-        self.intake = intake = Intake(channel, self._queues, self._received, self._queue_gone)
+        self.intake = intake = Intake(channel, self._queues, self._received, self._consumer_ended, beside)
         if self._ended or self.halted:
             return
         self.paused = False
@@ -95,7 +98,7 @@ class Consumption:
         """The connection is gone: the broker has again what was not begun here."""
         self.intake = None
         self._is_beginning = self._begins_again = False
-        self._calls.hand_back()
+        self._calls.hand_back(_comes_again)
 
     def end(self) -> Deferred[None]:
         """End for good: a Deferred that fires when no more deliveries will come."""
@@ -118,7 +121,7 @@ class Consumption:
 
     def hand_back(self, may_go: Callable[[Any], bool] = lambda attempt: True) -> None:
         """Let other workers have what was not begun here."""
-        for attempt in self._calls.hand_back(may_go):
+        for attempt in self._calls.hand_back(lambda attempt: _comes_again(attempt) and may_go(attempt)):
             attempt.delivery.hand_back()
 
     # -- room, and the lack of it ------------------------------------------------------
@@ -149,9 +152,37 @@ class Consumption:
         self.intake.end().addCallback(lambda _: self._share(consume=was_raised))
 
     def _share(self, consume: bool) -> None:
-        self.hand_back(_may_go_back)
+        self.hand_back(may_go_back)
         if consume and self.paused:
             self.resume()
+
+    # -- consumers that the broker ends ------------------------------------------------
+
+    def _consumer_ended(self, channel: AMQChannel, queue: str) -> None:
+        if not self._ended:
+            Deferred.fromCoroutine(self._look_for(channel, queue))
+
+    async def _look_for(self, channel: AMQChannel, queue: str) -> None:
+        """RabbitMQ 4.3 also ends a consumer that kept a call too long; its queue is there then."""
+        declarer = Declarer(channel.client)
+        try:
+            is_there = await declarer.has_queue(queue)
+            await declarer.close()
+        except CrewError:
+            # Where it was not the connection that ended, a new one finds out.
+            is_there = False
+        if channel.closed or self._ended:
+            return
+        if not is_there:
+            self._queue_gone(channel, queue)
+            return
+        self.log.warn(
+            "the broker ended the consumer of {queue}, which is there: consuming anew; if calls run longer "
+            "than its consumer_timeout, --ack-timeout has to be no longer than that",
+            queue=queue,
+        )
+        if not self.paused:
+            self._begin_anew()
 
     # -- beginning anew ----------------------------------------------------------------
 
@@ -180,12 +211,17 @@ class Consumption:
             self._begin_anew()
 
 
-def _may_go_back(attempt: Any) -> bool:
+def _comes_again(attempt: Any) -> bool:
+    """Whether somebody gets what is let go of here: what was acknowledged is this worker's alone."""
+    return not attempt.delivery.is_settled
+
+
+def may_go_back(attempt: Any) -> bool:
     """
     Whether a call that was not begun can be handed back once more.
 
-    Quorum queues count that before RabbitMQ 4.3, and call a message poison in
-    the end: so it is not done by halves.
+    Quorum queues count that before RabbitMQ 4.3: a call that only ever waited
+    for a thread is not to be taken for one that ends its workers.
     """
     count: int = attempt.delivery.deliveries
-    return count < DELIVERY_LIMIT // 2
+    return count < SUSPECT_FROM - 1

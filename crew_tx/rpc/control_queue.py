@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crew_tx.amqp.channel import AMQChannel
+from crew_tx.amqp.declare import declare_bound
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.rpc.intake import QueueGone
 from crew_tx.topology import control_bindings, control_queue
@@ -47,13 +48,8 @@ class ControlQueue:
         """
         self._connections += 1
         queue = control_queue(self._worker_id, self._connections)
-        await channel.queue_declare(
-            queue=queue.name, exclusive=queue.exclusive, auto_delete=queue.auto_delete
-        )
-        for binding in control_bindings(queue.name, self._worker_id, self._task_ids, self._services):
-            await channel.queue_bind(
-                queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key
-            )
+        bindings = control_bindings(queue.name, self._worker_id, self._task_ids, self._services)
+        await declare_bound(channel, queue, bindings)
         await channel.consume(
             queue.name,
             self._received,

@@ -20,17 +20,23 @@ from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.publisher import Publication, Publisher
 from crew_tx.codec import LARGE, Codec
 from crew_tx.errors import (
+    AccessRefusedError,
     ConnectionLostError,
     CrewError,
     DecodeError,
     InvalidArgumentError,
     PublishTimeoutError,
 )
-from crew_tx.message import Answer, command_properties
+from crew_tx.message import Answer, Properties, command_properties
 from crew_tx.rpc.replies import InThread
 from crew_tx.timer import DeadlineTimer
-from crew_tx.topology import CONTROL, check_task_id, control_key
+from crew_tx.topology import CONTROL, check_task_id, control_key, may_only_look
 
+#: Signs a command.
+SignCommand = Callable[[Properties, str, bytes], tuple[Properties, bytes]]
+
+#: Every worker's own commands that only look: they go by keys that a monitor may write to.
+LOOKING = ("ping", "stats", "tasks", "active", "stacks", "errors")
 #: Seconds.
 TIMEOUT = 1.0
 _LONGEST = 3600.0
@@ -45,25 +51,27 @@ class Gathering(Publication):
     :ivar deferred: fires with the answers, one dict a worker.
     :ivar reading: how many answers have come that are being read.
     :ivar is_over: whether its time is up: it ends when those are read.
+    :ivar signatures: that which it was sent with; none where nothing is signed.
     """
 
-    __slots__ = ("_owner", "answers", "deferred", "expect", "is_over", "reading")
+    __slots__ = ("_owner", "answers", "deferred", "expect", "is_over", "reading", "signatures")
 
     def __init__(
         self,
         owner: Gatherings,
-        target: str | None,
+        routing_key: str,
         properties: bytes,
         body: bytes,
         call_id: str,
         expect: int | None,
     ) -> None:
-        super().__init__(CONTROL, control_key(target), properties, body, call_id)
+        super().__init__(CONTROL, routing_key, properties, body, call_id)
         self._owner = owner
         self.answers: list[dict[str, Any]] = []
         self.expect = expect
         self.reading = 0
         self.is_over = False
+        self.signatures: tuple[bytes, ...] = ()
         self.deferred: Deferred[list[dict[str, Any]]] | None = Deferred(lambda _: owner.cancelled(self))
 
     def returned(self, returned: Returned) -> None:
@@ -74,6 +82,9 @@ class Gathering(Publication):
         self._owner.fail(self, error)
 
     def refused(self, error: CrewError) -> None:
+        """By a channel that nothing else goes by: it is this one that the user may not send."""
+        if isinstance(error, AccessRefusedError):
+            error = _with_remedy(error, self.routing_key)
         self.failed(error)
 
     def lost(self) -> None:
@@ -84,9 +95,12 @@ class Gatherings:
     """
     The caller's side: asks, and gathers what workers answer.
 
+    :param publisher: for nothing but commands, one at a time: one that is refused is told so.
     :param in_thread: calls a function in a thread of the reactor's pool: large answers are read there.
     :param client_id: where they answer to.
     :param check_running: raises a :class:`CrewError` where nothing may be asked any more.
+    :param sign: gives a command's properties signed, and its signature, by them, its
+        routing key and its body.
     """
 
     def __init__(
@@ -97,7 +111,9 @@ class Gatherings:
         in_thread: InThread,
         client_id: str,
         check_running: Callable[[], object] = lambda: None,
+        sign: SignCommand | None = None,
     ) -> None:
+        self._sign = sign
         self._clock = clock
         self._publisher = publisher
         self._codec = codec
@@ -149,7 +165,18 @@ class Gatherings:
         )
         if encoded.content_encoding is not None:
             properties["content_encoding"] = encoded.content_encoding
-        return Gathering(self, target, encode_properties(properties), encoded.body, call_id, expect)
+        routing_key = control_key(target, name in LOOKING)
+        signatures: tuple[bytes, ...] = ()
+        if self._sign is not None:
+            properties, signature = self._sign(properties, routing_key, encoded.body)
+            signatures = (signature,)
+        gathering = Gathering(self, routing_key, encode_properties(properties), encoded.body, call_id, expect)
+        gathering.signatures = signatures
+        return gathering
+
+    def find(self, call_id: str) -> Gathering | None:
+        """A command by its id; None if nobody waits for answers to it."""
+        return self._pending.get(call_id)
 
     def answered(self, answer: Answer) -> bool:
         """
@@ -231,6 +258,17 @@ class Gatherings:
         # An empty list would say that there is no such worker.
         self._publisher.withdraw(gathering)
         self.fail(gathering, PublishTimeoutError("the command could not be sent in time", maybe_sent=False))
+
+
+def _with_remedy(error: AccessRefusedError, routing_key: str) -> AccessRefusedError:
+    text = "commands take the role monitor or manager"
+    if not may_only_look(routing_key):
+        text = f"all but {', '.join(LOOKING)} take the role manager"
+    return AccessRefusedError(
+        f"this user may not send the command ({error}): {text}",
+        reply_code=error.reply_code,
+        reply_text=error.reply_text,
+    )
 
 
 def _message(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
@@ -17,7 +17,7 @@ from crew_tx.topology import task_queue_name
 
 #: Takes a delivery, and what settles it.
 Received = Callable[[Delivery, TakenDelivery], object]
-#: Takes the channel, and the name of a queue that the broker deleted.
+#: Takes the channel, and the name of a queue whose consumer the broker ended.
 QueueGone = Callable[[AMQChannel, str], object]
 
 
@@ -27,7 +27,9 @@ class Intake:
 
     :param queues: their names, without ``crew.tasks.``.
     :param received: called with each delivery and what settles it.
-    :param queue_gone: called when the broker ended a consumer, since its queue is gone.
+    :param queue_gone: called when the broker ended a consumer.
+    :param beside: another one that has the same channel: they settle together,
+        and change consumers by turns.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Intake:
         queues: list[str],
         received: Received,
         queue_gone: QueueGone,
+        beside: Intake | None = None,
     ) -> None:
         self.channel = channel
         self._queues = queues
@@ -43,7 +46,8 @@ class Intake:
         self._queue_gone = queue_gone
         self._tags: list[str] = []
         self.consuming = False
-        self._settlements = Settlements(channel)
+        self._settlements: Settlements = Settlements(channel) if beside is None else beside._settlements
+        self._turn: DeferredLock = DeferredLock() if beside is None else beside._turn
         #: A context manager: acks of deliveries that are settled inside leave at its end.
         self.together = self._settlements.together
 
@@ -57,6 +61,16 @@ class Intake:
         """
         self.consuming = True
         old = self._tags.copy()
+        await self._turn.run(self._consume_all, prefetch)
+        for tag in old:
+            await self._cancel(tag)
+        if not self.consuming:
+            await self.end()
+
+    def _consume_all(self, prefetch: int) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._begin_consumers(prefetch))
+
+    async def _begin_consumers(self, prefetch: int) -> None:
         # It counts for the consumers that come after it alone.
         await self.channel.basic_qos(prefetch_count=prefetch)
         for queue in self._queues:
@@ -64,10 +78,6 @@ class Intake:
             tag = await self._consume(name)
             # Not before: end() may have begun another list meanwhile.
             self._tags.append(tag)
-        for tag in old:
-            await self._cancel(tag)
-        if not self.consuming:
-            await self.end()
 
     async def _cancel(self, tag: str) -> None:
         """End one consumer, unless :meth:`end` has done so meanwhile."""
@@ -98,4 +108,5 @@ class Intake:
 
     def _gone(self, queue: str, tag: str) -> None:
         if tag in self._tags:
+            self._tags.remove(tag)
             self._queue_gone(self.channel, queue)

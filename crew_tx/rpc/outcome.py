@@ -8,6 +8,7 @@ from crew_tx.errors import (
     CrewError,
     DeadLetterError,
     ExpirationError,
+    MessageRefusedError,
     PoisonError,
     QueueFullError,
     RejectedError,
@@ -57,6 +58,8 @@ def answer_error(answer: Answer, body: Any) -> CrewError:
         return TaskCancelledError(message, worker=answer.worker)
     if answer.error == "unknown-task":
         return UnknownTaskError(message, worker=answer.worker)
+    if answer.error == "refused":
+        return MessageRefusedError(message, reason=_text(fields, "reason"), worker=answer.worker)
     if answer.error == "expired":
         return ExpirationError(message, reason="held")
     return RemoteError(_text(fields, "type"), message, _text(fields, "traceback"), worker=answer.worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from crew_tx.errors import (
     PublishTimeoutError,
     UnroutableError,
 )
-from crew_tx.message import cancel_properties, probe_properties
+from crew_tx.message import Properties, cancel_properties, probe_properties
 from crew_tx.rpc.pending import PendingCall
 from crew_tx.topology import TASKS, WORKERS
 
@@ -32,9 +33,10 @@ class Sent(Publication):
 
     :param withdraw: called with it when it is cancelled.
     :ivar deferred: fires when the broker has it; dropped when it has fired.
+    :ivar signatures: that which it was sent with; none where nothing is signed.
     """
 
-    __slots__ = ("_withdraw", "deferred", "encoded", "plan")
+    __slots__ = ("_withdraw", "deferred", "encoded", "plan", "signatures")
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Sent(Publication):
         self._withdraw = withdraw
         self.plan: Any = None
         self.encoded: Any = None
+        self.signatures: tuple[bytes, ...] = ()
         self.deferred: Deferred[None] | None = Deferred(self._cancelled)
 
     def _cancelled(self, deferred: Deferred[None]) -> None:
@@ -77,6 +80,8 @@ class Sent(Publication):
         self.failed(error)
 
 
+#: Encodes a cancel's properties, signed, by them and its task id.
+SignCancel = Callable[[Properties, str], bytes]
 #: What a client has to say.
 Outgoing = PendingCall | Sent
 
@@ -86,18 +91,28 @@ class Cancel(Publication):
     Tells the workers of a task that nobody waits for a call any more.
 
     Those that have it interrupt it; all remember its id, since it may be in the queue yet.
+
+    :param sign: encodes properties, signed; it is given the task id, too.
     """
 
-    __slots__ = ("_publisher",)
+    __slots__ = ("_encoded", "_publisher")
 
-    def __init__(self, task_id: str, call_id: str, reply_to: str, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        call_id: str,
+        reply_to: str,
+        publisher: Publisher,
+        sign: SignCancel = lambda properties, task_id: encode_properties(properties),
+    ) -> None:
         message_id = f"cancel.{uuid4().hex}"
-        properties = encode_properties(cancel_properties(message_id, call_id, reply_to))
-        super().__init__(WORKERS, task_id, properties, b"", message_id, mandatory=False)
+        self._encoded = partial(sign, cancel_properties(message_id, call_id, reply_to), task_id)
+        super().__init__(WORKERS, task_id, self._encoded(), b"", message_id, mandatory=False)
         self._publisher = publisher
 
     def lost(self) -> None:
         """Say it again, by the next connection; where the line is full, the call runs for nothing."""
+        self.properties = self._encoded()
         with suppress(CrewError):
             self._publisher.publish(self)
 

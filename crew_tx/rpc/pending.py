@@ -53,6 +53,8 @@ class PendingCall(Publication):
         other and would be left to the garbage collector.
     :ivar plan: what its properties are made by, and ``encoded`` its body, for
         when it has to be sent again.
+    :ivar signatures: those that it was sent with; none where nothing is signed.
+    :ivar doubts: how many replies to it were refused, by the reason; None where none was.
     :ivar made: when.
     :ivar attempt: 1, and more where it was sent again.
     :ivar refusals: how often the broker ended the channel for it, or for another that was out with it.
@@ -63,12 +65,14 @@ class PendingCall(Publication):
         "_calls",
         "attempt",
         "deferred",
+        "doubts",
         "encoded",
         "expiration",
         "is_confirmed",
         "made",
         "plan",
         "refusals",
+        "signatures",
         "wants_reply",
     )
 
@@ -85,6 +89,8 @@ class PendingCall(Publication):
         self.is_confirmed = False
         self.plan: Any = None
         self.encoded: Any = None
+        self.signatures: tuple[bytes, ...] = ()
+        self.doubts: dict[str, int] | None = None
         self.deferred: Deferred[Any] | None = Deferred(self._cancelled)
 
     @property
@@ -100,10 +106,15 @@ class PendingCall(Publication):
         self.is_confirmed = True
 
     def returned(self, returned: Returned) -> None:
+        if self.deferred is None:
+            self._calls.unroutable(self)
         self._fail(UnroutableError(self.routing_key))
 
     def failed(self, error: CrewError) -> None:
         if isinstance(error, PublishTimeoutError) and error.maybe_sent:
+            if not self.late:
+                # It was about to be sent again, and has left the line.
+                self._calls.wait_on(self)
             # Its confirm or its answer may come yet, and its deadline ends it otherwise.
             return
         if isinstance(error, BrokerBlockedError) and error.maybe_sent:
@@ -141,6 +152,9 @@ class PendingCalls:
     :param withdraw: called with a call that ended before it was written, perhaps.
     :param abandoned: called with a call that nobody waits for any more, and that
         workers may have, or get.
+    :param unroutable: called with a call that had ended when the broker said that
+        no worker can get it.
+    :param publish: called with a call that has to wait on to be written.
     """
 
     log = Logger()
@@ -150,9 +164,13 @@ class PendingCalls:
         clock: IReactorTime,
         withdraw: Callable[[PendingCall], object],
         abandoned: Callable[[PendingCall], object] = lambda call: None,
+        unroutable: Callable[[PendingCall], object] = lambda call: None,
+        publish: Callable[[PendingCall], object] = lambda call: None,
     ) -> None:
         self._withdraw = withdraw
         self._abandoned = abandoned
+        self.unroutable = unroutable
+        self._publish = publish
         self._clock = clock
         self._calls: dict[str, PendingCall] = {}
         self._again: dict[PendingCall, None] = {}
@@ -212,8 +230,21 @@ class PendingCalls:
         self.errors += 1
         self._withdraw(call)
         deferred, call.deferred = call.deferred, None
+        # The error may have this frame until garbage is collected, and the call has its body.
+        del call
         deferred.errback(error)
         return True
+
+    def find(self, call_id: str) -> PendingCall | None:
+        """A call by its id; None if it isn't pending."""
+        return self._calls.get(call_id)
+
+    def doubt(self, call_id: str, reason: str) -> None:
+        """A reply to a call was refused: it goes on waiting for another."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.doubts = call.doubts or {}
+            call.doubts[reason] = call.doubts.get(reason, 0) + 1
 
     def give_up(self, call: PendingCall, error: CrewError) -> None:
         """Fail a call that workers may get all the same."""
@@ -234,6 +265,15 @@ class PendingCalls:
     def send_again(self, call: PendingCall) -> None:
         """The broker has not confirmed it, and the connection is lost."""
         self._again[call] = None
+
+    def wait_on(self, call: PendingCall) -> None:
+        """The broker may have it from a connection before; by this one it could not be written so far."""
+        if call.deferred is None:
+            return
+        try:
+            self._publish(call)
+        except CrewError as error:
+            self.fail(call.message_id, error)
 
     def take_again(self) -> list[tuple[PendingCall, float]]:
         """
@@ -297,11 +337,19 @@ class PendingCalls:
         self.fail(
             call_id,
             ExpirationError(
-                f"nothing was heard of the call to {call.routing_key!r} in all the time that it had",
+                f"nothing was heard of the call to {call.routing_key!r} in all the time that it had"
+                + _refused_replies(call),
                 reason="unanswered",
                 expiration=call.expiration,
             ),
         )
+
+
+def _refused_replies(call: PendingCall) -> str:
+    if call.doubts is None:
+        return ""
+    counts = ", ".join(f"{count} {reason}" for reason, count in call.doubts.items())
+    return f", but for replies that were refused ({counts}): the log says why"
 
 
 def _lost(call: PendingCall) -> ConnectionLostError:

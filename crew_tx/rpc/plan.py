@@ -7,11 +7,13 @@ from math import ceil
 from typing import Any
 
 from crew_tx.amqp.publisher import encode_message_properties
-from crew_tx.amqp.template import CallTemplate
+from crew_tx.amqp.template import CallTemplate, SignedCallTemplate
 from crew_tx.codec import Encoded
-from crew_tx.message import NO_HEADERS, Call, Headers, call_properties
+from crew_tx.message import NO_HEADERS, Call, Headers, call_properties, signed_properties
+from crew_tx.rpc.digests import call_head, call_rest, sent_call_fields
 from crew_tx.rpc.options import CallOptions, GivenOptions
-from crew_tx.topology import check_task_id
+from crew_tx.signing import BegunMac, SigningKeys
+from crew_tx.topology import TASKS, check_task_id
 
 #: Tasks and sets of options for which a plan is kept.
 _MOST_PLANS = 1024
@@ -25,7 +27,7 @@ class CallPlan:
     :raises EncodeError: later, by :meth:`properties`, if the headers can't be written.
     """
 
-    __slots__ = ("_reply_to", "_templates", "options", "runs", "task_id")
+    __slots__ = ("_reply_to", "_signed", "_templates", "options", "runs", "task_id")
 
     def __init__(self, task_id: str, options: CallOptions, reply_to: str | None) -> None:
         check_task_id(task_id)
@@ -35,6 +37,7 @@ class CallPlan:
         self.runs = options.runs
         self._reply_to = reply_to
         self._templates: dict[tuple[str, str | None], CallTemplate] = {}
+        self._signed: dict[tuple[str, str | None], tuple[SignedCallTemplate, BegunMac]] = {}
 
     def properties(self, encoded: Encoded, call_id: str, timestamp: int) -> bytes:
         """The encoded properties of one call."""
@@ -47,6 +50,43 @@ class CallPlan:
             template = self._templates[kind] = CallTemplate(call_properties(call))
         return template.fill(call_id, timestamp)
 
+    def signed(
+        self, encoded: Encoded, call_id: str, keys: SigningKeys, now: float, digest: bytes | None = None
+    ) -> tuple[bytes, bytes]:
+        """
+        The encoded properties of one call that is signed, and its signature.
+
+        :param now: seconds since 1970.
+        :param digest: of its body, where that is large and was made already.
+        """
+        content_type, encoding, body = encoded.content_type, encoded.content_encoding, encoded.body
+        if self.options.headers:
+            return signed_call(self._call(encoded, call_id, int(now)), body, keys, now, digest)
+        template, begun = self._signed.get((content_type, encoding)) or self._new_signed(encoded, keys)
+        _, stamp, octets = keys.stamp(now)
+        signature = (stamp + begun.ended(call_rest(octets, NO_HEADERS, call_id, body, digest))).encode()
+        return template.fill(call_id, int(now), signature), signature
+
+    def _new_signed(self, encoded: Encoded, keys: SigningKeys) -> tuple[SignedCallTemplate, BegunMac]:
+        call = self._call(encoded, "", 0)
+        template = SignedCallTemplate(signed_properties(call_properties(call), "-" * keys.size), keys.size)
+        made = template, _begun(call, keys)
+        self._signed[encoded.content_type, encoded.content_encoding] = made
+        return made
+
+    def signed_again(
+        self,
+        encoded: Encoded,
+        call_id: str,
+        attempt: int,
+        expiration: float,
+        keys: SigningKeys,
+        now: float,
+    ) -> tuple[bytes, bytes]:
+        """As :meth:`properties_again`, signed anew; and the signature."""
+        call = self._again(encoded, call_id, int(now), attempt, expiration)
+        return signed_call(call, encoded.body, keys, now)
+
     def properties_again(
         self, encoded: Encoded, call_id: str, timestamp: int, attempt: int, expiration: float
     ) -> bytes:
@@ -55,9 +95,12 @@ class CallPlan:
 
         :param expiration: the seconds that it may still wait.
         """
-        call = self._call(encoded, call_id, timestamp)
+        call = self._again(encoded, call_id, timestamp, attempt, expiration)
+        return encode_message_properties(call_properties(call))
+
+    def _again(self, encoded: Encoded, call_id: str, timestamp: int, attempt: int, expiration: float) -> Call:
         left = max(1, ceil(expiration * 1000))
-        return encode_message_properties(call_properties(call._replace(attempt=attempt, expiration=left)))
+        return self._call(encoded, call_id, timestamp)._replace(attempt=attempt, expiration=left)
 
     def addressed(self, reply_to: str) -> CallPlan:
         """The same for a client that has another id now; what is one way has none."""
@@ -107,6 +150,26 @@ class CallPlans:
         except TypeError:
             # Something that can't be hashed is wrong, and the check says how.
             return _new_plan(self._reply_to, task_id, *options)
+
+
+def signed_call(
+    call: Call, body: bytes, keys: SigningKeys, now: float, digest: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """
+    The encoded properties of a call, signed, and its signature.
+
+    :raises EncodeError: if its headers can't be written.
+    """
+    _, stamp, octets = keys.stamp(now)
+    rest = call_rest(octets, call.headers, call.call_id, body, digest)
+    signature = stamp + _begun(call, keys).ended(rest)
+    properties = signed_properties(call_properties(call), signature)
+    return encode_message_properties(properties), signature.encode()
+
+
+def _begun(call: Call, keys: SigningKeys) -> BegunMac:
+    fields = sent_call_fields(call)
+    return keys.signing.begin(call_head(keys.stamp_size, TASKS, call.task_id, call.task_id, fields))
 
 
 def _new_plan(reply_to: str | None, task_id: str, *options: Any) -> CallPlan:

@@ -14,7 +14,10 @@ from collections import OrderedDict
 from twisted.internet.interfaces import IReactorTime
 
 MOST = 10_000
+#: For which answered calls are remembered.
 SECONDS = 600.0
+#: The same of cancelled ones: as long as a call may wait in its queue, by default.
+CANCELLED_SECONDS = 86_400.0
 
 
 class RecentCalls:
@@ -22,10 +25,12 @@ class RecentCalls:
     A bounded memory of call ids.
 
     :param clock: an ``IReactorTime``.
+    :param lasts: the seconds for which a call is remembered.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, lasts: float = SECONDS) -> None:
         self._seconds = clock.seconds
+        self._lasts = lasts
         self._calls: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -44,4 +49,4 @@ class RecentCalls:
     def has(self, call_id: str, reply_to: str | None) -> bool:
         """Whether a call is remembered, of the same caller, and from not too long ago."""
         when = self._calls.get((call_id, reply_to))
-        return when is not None and self._seconds() - when <= SECONDS
+        return when is not None and self._seconds() - when <= self._lasts

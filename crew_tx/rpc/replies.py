@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +16,9 @@ from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.codec import Codec
 from crew_tx.errors import DecodeError
-from crew_tx.message import Answer, answer_from, dead_letter_from, is_dead_letter
+from crew_tx.message import Answer, answer_from, dead_letter_from, is_dead_letter, is_probe
+from crew_tx.rpc.digests import LARGE_BODY, body_digest
+from crew_tx.rpc.gates import ReplyGate
 from crew_tx.rpc.outcome import answer_error, dead_letter_error
 from crew_tx.rpc.pending import PendingCalls
 
@@ -74,6 +77,7 @@ class ReplyReader:
     :param in_thread: runs a function in a thread and gives a Deferred of its
         value: large bodies are decoded there.
     :param gathered: called with an answer that no call waits for; whether somebody else does.
+    :param gate: where signatures are verified; None takes what comes.
     """
 
     log = Logger()
@@ -84,8 +88,10 @@ class ReplyReader:
         codec: Codec,
         in_thread: InThread,
         gathered: Callable[[Answer], bool] = lambda answer: False,
+        gate: ReplyGate | None = None,
     ) -> None:
         self._pending = pending
+        self._gate = gate
         self._gathered = gathered
         self._codec = codec
         self._in_thread = in_thread
@@ -100,12 +106,30 @@ class ReplyReader:
         try:
             if is_dead_letter(properties):
                 letter = dead_letter_from(properties)
-                self._count(letter.call_id, self._pending.fail(letter.call_id, dead_letter_error(letter)))
+                if self._gate is None or self._gate.admits_dead_letter(letter.call_id, properties):
+                    self._count(letter.call_id, self._pending.fail(letter.call_id, dead_letter_error(letter)))
             else:
-                self._answer_received(answer_from(properties, delivery.body))
+                answer = answer_from(properties, delivery.body)
+                if self._gate is None:
+                    self._answer_received(answer)
+                elif len(answer.body) > LARGE_BODY:
+                    self._in_thread(body_digest, answer.body).addCallback(
+                        partial(self._signed_answer_received, self._gate, answer, delivery)
+                    )
+                else:
+                    self._signed_answer_received(self._gate, answer, delivery)
         except DecodeError as error:
+            if is_probe(properties):
+                # Of a worker that wants to know whether anybody waits here.
+                return
             self.undecodable += 1
             self.log.warn("a message in the reply queue can't be read: {error}", error=str(error))
+
+    def _signed_answer_received(
+        self, gate: ReplyGate, answer: Answer, delivery: Delivery, digest: bytes | None = None
+    ) -> None:
+        if gate.admits(answer, delivery, digest):
+            self._answer_received(answer)
 
     def _answer_received(self, answer: Answer) -> None:
         if answer.call_id not in self._pending:

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer, ITCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1"
 _BUFFER = 65_536
 
 
-@implementer(ITCPTransport)
+@implementer(ITCPTransport, IPushProducer)
 class MemoryTransport:
     """
     One end of a wire: the transport of a protocol.
@@ -207,6 +207,9 @@ class MemoryTransport:
             if data:
                 moved = True
                 self._arrive(data, other)
+                if self.disconnecting:
+                    # It may be what the end waited for.
+                    self._wire.wake()
         if self._out or not other.connected or not other.notices:
             return moved
         if self._farewell is not None:

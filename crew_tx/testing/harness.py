@@ -9,6 +9,7 @@ moves in :meth:`CrewHarness.flush`, and time goes by in
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from crew_tx.amqp.uri import parse_all
 from crew_tx.client import Client
 from crew_tx.errors import ConfigurationError
+from crew_tx.signing import SigningKeys
 from crew_tx.tasks.declaration import MARK
 from crew_tx.tasks.registry import Service, TaskDefinition, collect
 from crew_tx.testing._process import Process
@@ -43,6 +45,7 @@ class CrewHarness:
         It can't be that of another harness.
     :param client: options of the client.
     :param worker: options of the worker.
+    :param signing_keys: those of every client and worker that is not given others.
     :ivar clock: the reactor; give it to whatever takes one, or a clock, in your own code.
     :ivar broker: where faults of the broker are brought about.
     :ivar client: a :class:`crew_tx.Client`.
@@ -54,6 +57,7 @@ class CrewHarness:
         clock: MemoryReactor | None = None,
         client: Mapping[str, Any] | None = None,
         worker: Mapping[str, Any] | None = None,
+        signing_keys: SigningKeys | None = None,
     ) -> None:
         if clock is not None and not isinstance(clock, MemoryReactor):
             raise TypeError(
@@ -62,6 +66,7 @@ class CrewHarness:
             )
         self.clock = MemoryReactor() if clock is None else clock
         self.broker = HarnessBroker(self.clock)
+        self._signing_keys = signing_keys
         self._held: dict[str, bool] = {}
         self._clients: list[_Client] = []
         self._workers: list[_Worker] = []
@@ -94,6 +99,7 @@ class CrewHarness:
 
         :param options: as :class:`crew_tx.Client` takes them.
         """
+        options.setdefault("signing_keys", self._signing_keys)
         client = _Client(Process(self.clock), self.url, options)
         self._clients.append(client)
         client.startService()
@@ -108,9 +114,10 @@ class CrewHarness:
         :param options: as :class:`crew_tx.worker.Worker` takes them.
         :raises ConfigurationError: if one of the tasks is none.
         """
-        definitions = [definition for task in tasks for definition in _definitions_of(task)]
+        definitions = [_in_a_thread(each) for task in tasks for each in _definitions_of(task)]
         threads = SteppedThreads(self._held)
         self.clock.add_stepper(threads.step_free)
+        options.setdefault("signing_keys", self._signing_keys)
         worker = _Worker(Process(self.clock), self.url, definitions, threads, options)
         self._workers.append(worker)
         worker.startService()
@@ -364,6 +371,11 @@ def _definitions_of(task: object) -> list[TaskDefinition]:
             f"{task!r} is no task: give a function marked with Task, a Service, or a module of them"
         )
     return found
+
+
+def _in_a_thread(definition: TaskDefinition) -> TaskDefinition:
+    """There are no processes in memory."""
+    return definition if definition.isolation == "thread" else replace(definition, isolation="thread")
 
 
 _PASSED_ON = object()

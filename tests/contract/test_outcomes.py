@@ -150,6 +150,16 @@ class OutcomeBehaviour(Behaviour):
         return task_id
 
 
+def noting(ran: list[Any]) -> Callable[[Any], Any]:
+    """A function that gives back what it is given, and notes it."""
+
+    def note(req: Any) -> Any:
+        ran.append(req)
+        return req
+
+    return note
+
+
 def task_id_of(task: Any) -> str:
     """What a marked function is called by."""
     task_id: str = task.__crew_task__.task_id
@@ -561,6 +571,53 @@ class Ends(OutcomeBehaviour):
         await errored(called, CancelledError)
         waiting[0].callback("too late")
         await talk.until(lambda: client.status().late_replies == 1)
+
+    async def test_cancelled_before_there_is_a_worker(self) -> None:
+        """The one that begins then is told, on classic and on quorum queues; it runs the others."""
+        client, talk = await self.caller(), await self.talk()
+        for queue_type in ("classic", "quorum"):
+            task_id, ran = await self.declared(queue_type), list[Any]()
+            calls = [client.call(task_id, number) for number in range(4)]
+            await self.until_ready(talk, task_id, 4)
+            for call in calls[:3]:
+                call.cancel()
+                await errored(call, CancelledError)
+            await talk.passes(0.2)
+            await self.worker(Task(task_id)(noting(ran)), queue_type=queue_type)
+            self.assertEqual(3, await calls[3])
+            self.assertEqual([3], ran)
+
+    async def test_a_worker_that_begins_under_an_alarm(self) -> None:
+        """It says that it is there, which blocks its connection; it takes calls by the next."""
+        task_id, client, talk, ran = (
+            await self.declared(),
+            await self.caller(),
+            await self.talk(),
+            list[Any](),
+        )
+        call = client.call(task_id, 1)
+        await self.until_ready(talk, task_id, 1)
+        self.raise_alarm()
+        await self.worker(Task(task_id)(noting(ran)))
+        await talk.until(lambda: ran == [1])
+        self.clear_alarm()
+        self.assertEqual(1, await call)
+
+    async def test_the_caller_is_gone(self) -> None:
+        """A task that asks for it is not run."""
+        task_id, talk, ran = await self.declared(), await self.talk(), list[Any]()
+        leaving, staying = await self.caller(), await self.caller()
+        left = leaving.call(task_id, 1)
+        await self.until_ready(talk, task_id, 1)
+        await leaving.close()
+        await errored(left, ClientStoppedError)
+        call = staying.call(task_id, 2)
+        await self.until_ready(talk, task_id, 2)
+        worker = await self.worker(Task(task_id, skip_abandoned=True)(noting(ran)))
+        self.assertEqual(2, await call)
+        self.assertEqual([2], ran)
+        self.assertEqual(1, worker.status().abandoned)
+        self.assertEqual(0, staying.status().undecodable)
 
     async def test_answered_twice(self) -> None:
         """The second reply is dropped, and counted."""

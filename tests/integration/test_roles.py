@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +14,9 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SkipTest
 from txamqp.client import ChannelClosed
 
@@ -23,6 +25,7 @@ from crew_tx.amqp.declare import Declarer
 from crew_tx.amqp.properties import encode_properties
 from crew_tx.amqp.service import BrokerConnection
 from crew_tx.amqp.uri import parse_all
+from crew_tx.cli.crew.exits import UNREACHABLE
 from crew_tx.cli.crew.init import init
 from crew_tx.cli.crew.parser import make_parser
 from crew_tx.cli.crew.session import Session
@@ -30,7 +33,7 @@ from crew_tx.errors import AccessRefusedError, PublishNackedError, UnroutableErr
 from crew_tx.message import Call, call_properties
 from crew_tx.testing._rabbitmq_folder import NodeFolder
 from crew_tx.testing.rabbitmq import FOLDER_VARIABLE, RabbitMQError, RabbitMQNode, find_rabbitmq, shared_node
-from crew_tx.topology import CONTROL, DEAD, EXCHANGES, REPLIES, TASKS, WORKERS, task_queue
+from crew_tx.topology import CONTROL, DEAD, EXCHANGES, HELLO, REPLIES, TASKS, WORKERS, task_queue
 from crew_tx.worker import Task, context
 from tests.integration.support import ROOT, BrokerTestCase, errored
 
@@ -174,9 +177,29 @@ def publish(exchange: str, key: str, **properties: Any) -> Step:
     return step
 
 
+def command_by(exchange: str, key: str, headers: dict[str, Any], kind: str = "crew.command") -> Step:
+    """A step: a command that steers, or something else of a kind."""
+    properties = {"type": kind, "correlation_id": "1", "reply_to": "client-1"}
+    encoded = encode_properties({**properties, "content_type": "application/json", "headers": headers})
+
+    async def step(channel: Any) -> None:
+        channel.publish(exchange, key, encoded, b'{"c": "pause"}')
+
+    return step
+
+
 def do(method: str, **arguments: Any) -> Step:
     """A step: one method."""
     return lambda channel: getattr(channel, method)(**arguments)
+
+
+@contextmanager
+def warnings_logged() -> Iterator[list[str]]:
+    """What is logged in the block; it is there when that has ended."""
+    texts: list[str] = []
+    with capturedLogs() as logs:
+        yield texts
+    texts += [formatEvent(event) for event in logs if event["log_level"] is LogLevel.warn]
 
 
 def wait(seconds: float) -> Deferred[None]:
@@ -217,6 +240,48 @@ class AllowedTests(RoleTestCase):
         client = await self.client_of("caller")
         error = await errored(client.call(task_id, expiration=0.2), ExpirationError)
         self.assertEqual("expired", error.reason)
+
+    async def test_callers_cancel_and_workers_that_begin_hear_of_it(self) -> None:
+        """They announce themselves, and callers listen; one that may not goes on, and says so."""
+        task_id, ran = self.name(), []
+
+        @Task(task_id)
+        def run(req: Any) -> Any:
+            ran.append(req)
+            return req
+
+        await self.stop_worker(await self.worker_of_role(run))
+        client = await self.client_of("caller")
+        await self.cancelled_call(client, task_id, 1)
+        await self.stop_worker(await self.worker_of_role(run))
+        self.assertEqual([], ran)
+        for role in ("caller", "worker"):
+            self.withdraw_hello(role)
+        with warnings_logged() as texts:
+            other = await self.client_of("caller")
+            await self.cancelled_call(other, task_id, 2)
+            await self.worker_of_role(run)
+            self.assertEqual(3, await other.call(task_id, 3))
+        self.assertIn(3, ran)
+        for text in ("workers that begin can't be heard", "the worker could not announce itself"):
+            self.assertEqual(1, sum(each.startswith(text) and "403" in each for each in texts), texts)
+
+    async def cancelled_call(self, client: Client, task_id: str, req: Any) -> None:
+        call = client.call(task_id, req)
+        await wait(0.2)
+        call.cancel()
+        await errored(call, CancelledError)
+        await wait(0.2)
+
+    def withdraw_hello(self, role: str) -> None:
+        """As roles were before there were announcements, until the test is over."""
+        user = f"{self.place.name}-{role}"
+        rows = self.node.ctl("list_permissions", "-p", self.place.name).splitlines()
+        [(_, *patterns)] = [row.split("\t") for row in rows if row.startswith(f"{user}\t")]
+        without = [pattern.replace("|hello", "") for pattern in patterns]
+        self.assertNotEqual(patterns, without)
+        self.node.ctl("set_permissions", "-p", self.place.name, user, *without)
+        self.addCleanup(self.place.run, "roles", "-n", f"{self.place.name}-", role)
 
     async def test_callers_and_workers_publish_and_callers_subscribe(self) -> None:
         """Also with a queue that keeps events."""
@@ -259,17 +324,17 @@ class AllowedTests(RoleTestCase):
         self.assertEqual(["drain"], asked)
 
     async def test_a_worker_may_deny_to_be_steered(self) -> None:
-        """The broker can't tell commands apart: who may look may steer, unless workers deny it to all."""
+        """To those who may send such commands, too."""
         task_id = self.name()
 
         @Task(task_id)
         def nothing(req: Any) -> None:
             """Does nothing."""
 
-        monitor = await self.client_of("monitor")
+        manager = await self.client_of("manager")
         for allowed, is_denied in ((["look", "steer"], False), (["look"], True)):
             worker = await self.worker_of_role(nothing, allowed=allowed)
-            [answer] = await monitor.control("pause", task_id, expect=1, timeout=10)
+            [answer] = await manager.control("pause", task_id, expect=1, timeout=10)
             self.assertEqual(is_denied, "error" in answer, answer)
             await self.stop_worker(worker)
 
@@ -349,8 +414,88 @@ class RefusedTests(RoleTestCase):
         """Nor replies, nor dead letters."""
         await self.refused(
             "caller",
-            *(publish(exchange, "mgt") for exchange in (CONTROL, REPLIES, "crew.dlx", DEAD, "crew.hello")),
+            *(publish(exchange, "mgt") for exchange in (CONTROL, REPLIES, "crew.dlx", DEAD, HELLO)),
         )
+
+    async def test_monitors_steer_nothing(self) -> None:
+        """Each such command is refused, and nothing ends with it: neither a question, nor the connection."""
+        task_id = self.name()
+
+        @Task(task_id)
+        def nothing(req: Any) -> None:
+            """Does nothing."""
+
+        worker = await self.worker_of_role(nothing)
+        monitor = await self.client_of("monitor")
+        with warnings_logged() as texts:
+            for command in ("pause", "drain", "kill", "eval", "version"):
+                asked = monitor.control("ping", task_id, expect=1, timeout=10)
+                for target in (None, task_id, "look"):
+                    error = await errored(monitor.control(command, target), AccessRefusedError)
+                    self.assertIn("role manager", str(error))
+                [answer] = await asked
+                self.assertNotIn("error", answer)
+        self.assertEqual([], texts)
+        self.assertFalse(worker.status().paused)
+
+    async def test_crew_tells_a_monitor_that_it_may_not(self) -> None:
+        """As of any refusal; and a caller may not even look."""
+        for role, verb, words in (
+            ("monitor", "drain", "take the role manager"),
+            ("caller", "ping", "take the role monitor or manager"),
+        ):
+            crew = self.process(
+                "-m",
+                "crew_tx.cli.crew",
+                verb,
+                "somebody",
+                environment={"CREW_BROKER": self.place.urls[role]},
+            )
+            self.assertEqual(UNREACHABLE, await crew.ends())
+            self.assertIn("ACCESS_REFUSED", crew.output)
+            self.assertIn(words, crew.output)
+
+    async def test_no_way_round_makes_a_monitor_steer(self) -> None:
+        """By a copy, exchanges or a queue of its own, which the broker does not refuse: the worker does."""
+        task_id, own, queue = self.name(), f"crew.reply.{uuid4().hex}", f"crew.reply.{uuid4().hex}"
+        key, look = f"mgt.{task_id}", f"look.{task_id}"
+        self.delete_later(queue)
+
+        @Task(task_id)
+        def nothing(req: Any) -> None:
+            """Does nothing."""
+
+        worker = await self.worker_of_role(nothing)
+        channel = await (await self.connected("monitor")).open_channel()
+        alternate = {"alternate-exchange": CONTROL}
+        dying = {"x-dead-letter-exchange": CONTROL, "x-dead-letter-routing-key": key, "x-message-ttl": 0}
+        await channel.exchange_declare(exchange=own, type="direct", durable=True, arguments=alternate)
+        await channel.exchange_declare(exchange=f"{own}.bound", type="topic", durable=True)
+        await channel.exchange_bind(destination=CONTROL, source=f"{own}.bound", routing_key="#")
+        await channel.queue_declare(queue=queue, durable=True, arguments=dying)
+        await channel.queue_bind(queue=queue, exchange=own, routing_key="dying")
+        for exchange, by, headers, words in (
+            (CONTROL, look, {}, "by a key for looking"),
+            (CONTROL, look, {"CC": [key]}, "by a key for looking"),
+            (own, key, {}, f"by {own}"),
+            (f"{own}.bound", key, {}, f"by {own}.bound"),
+            (own, "dying", {}, "as a dead letter"),
+        ):
+            with capturedLogs() as logs:
+                await command_by(exchange, by, headers)(channel)
+                while not any(words in formatEvent(event) for event in logs):
+                    await wait(0.05)
+        self.assertFalse(worker.status().paused)
+        with capturedLogs() as logs:
+            await command_by(CONTROL, look, {}, "cancel")(channel)
+            while not any("a cancel came by crew.control" in formatEvent(event) for event in logs):
+                await wait(0.05)
+        for exchange in (own, f"{own}.bound"):
+            await channel.exchange_delete(exchange=exchange)
+        # As a manager's, by the key that it tried for, it is obeyed.
+        await self.allowed("manager", command_by(CONTROL, key, {}))
+        while not worker.status().paused:
+            await wait(0.05)
 
     async def test_a_callers_own_queue_is_no_way_round(self) -> None:
         """What dies in it may not go where its owner may not."""
@@ -386,6 +531,7 @@ class RefusedTests(RoleTestCase):
             do("queue_declare", queue="crew.reply.x", durable=True),
             do("basic_get", queue=DEAD),
             do("queue_bind", queue=await self.task_queue(), exchange=REPLIES, routing_key="client-1"),
+            do("queue_bind", queue=await self.task_queue(), exchange=HELLO, routing_key=""),
         )
 
     async def test_workers_read_no_replies(self) -> None:
@@ -397,7 +543,10 @@ class RefusedTests(RoleTestCase):
             "monitor",
             do("basic_get", queue=await self.task_queue()),
             do("basic_get", queue=DEAD),
-            *(publish(exchange, "a") for exchange in (TASKS, WORKERS, REPLIES, "crew.pubsub", "crew.dlx")),
+            *(
+                publish(exchange, "a")
+                for exchange in (TASKS, WORKERS, REPLIES, HELLO, "crew.pubsub", "crew.dlx")
+            ),
             do("queue_bind", queue=queue, exchange=CONTROL, routing_key="#"),
             do("queue_bind", queue=queue, exchange="crew.pubsub", routing_key="#"),
         )
@@ -479,12 +628,12 @@ class ForgedReplyTests(RoleTestCase):
         caller = await self.connected("caller")
         channel = await caller.open_channel()
         channel.publish(WORKERS, task_id, encode_properties(properties), b'{"c": "pause"}')
-        monitor = await self.client_of("monitor")
+        manager = await self.client_of("manager")
         # What comes after it is answered, so it was looked at.
-        await monitor.control("ping", task_id, expect=1, timeout=10)
+        await manager.control("ping", task_id, expect=1, timeout=10)
         self.assertFalse(worker.status().paused)
         # As a command by its own exchange, it would have been obeyed.
-        await monitor.control("pause", task_id, {}, 10, 1)
+        await manager.control("pause", task_id, {}, 10, 1)
         self.assertTrue(worker.status().paused)
 
     async def depths(self) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from txamqp.client import ChannelClosed
+from txamqp.message import Message
 
+from crew_tx.amqp import methods
 from crew_tx.amqp.delivery import Delivery, Returned
 from crew_tx.amqp.properties import decode_properties, encode_properties
 from crew_tx.amqp.publisher import Publisher
+from crew_tx.amqp.spec import methods as spec_methods
 from crew_tx.message import Properties
 
 
@@ -20,6 +24,27 @@ class Connection:
         self.writable = True
         self.blocked: str | None = None
         self.on_flow: Any = None
+        self.scratch: Channel | None = None
+
+    def open_channel(self) -> Deferred[Any]:
+        """A channel that the test answers by :meth:`answer_scratch`."""
+        self.scratch = Channel()
+        return succeed(self.scratch)
+
+    def answer_scratch(self, error: Exception | None = None) -> None:
+        """Let what was asked by a channel of its own succeed, or fail; and its close."""
+        assert self.scratch is not None
+        waiting = self.scratch.waiting.pop(0)
+        if error is None:
+            waiting.callback(None)
+            self.scratch.answer()
+        else:
+            self.scratch.closed = True
+            waiting.errback(error)
+
+    def not_found(self) -> Exception:
+        """What a passive declare of a queue that isn't there ends a channel with."""
+        return ChannelClosed(Message(spec_methods()[methods.CHANNEL_CLOSE], (404, "NOT_FOUND", 50, 10)))
 
     def block(self, reason: str | None) -> None:
         """The broker blocks it, or unblocks it."""
@@ -86,6 +111,12 @@ class Channel:
         self.events.append(("qos", prefetch_count))
         return self._wait()
 
+    def channel_close(self, reply_code: int) -> Deferred[Any]:
+        return self._wait()
+
+    def confirm_select(self) -> Deferred[Any]:
+        return self._wait()
+
     def queue_declare(self, **fields: Any) -> Deferred[Any]:
         self.events.append(("declare", fields))
         return self._wait()
@@ -110,6 +141,11 @@ class Channel:
         self.closed = True
         if self.on_closed is not None:
             self.on_closed(None)
+
+    def close_for(self, code: int, text: str) -> None:
+        """The broker closes it, for a publish."""
+        self.closed = True
+        self.on_closed(Message(spec_methods()[methods.CHANNEL_CLOSE], (code, text, 60, 40)))
 
     def confirm(self, number: int | None = None, acked: bool = True) -> None:
         """The broker confirms one message; the latest by default."""

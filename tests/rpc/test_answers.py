@@ -11,7 +11,7 @@ from txamqp.message import Message
 
 from crew_tx.amqp import methods
 from crew_tx.amqp.spec import methods as spec_methods
-from crew_tx.errors import CrewError, EncodeError
+from crew_tx.errors import CrewError, EncodeError, InvalidArgumentError
 from crew_tx.message import Answer
 from crew_tx.rpc.answers import MAX_RETURNED, RESEND_AFTER, Answers, TakenDelivery, sendable_headers
 from tests.rpc.fakes import Channel, attached
@@ -275,6 +275,90 @@ class ReturnedTests(AnswersTestCase):
         self.channel.take()
         self.assertEqual(len(self.advance(1)), MAX_RETURNED)
         self.assertEqual(MAX_RETURNED, 1000)
+
+
+class ConfirmedTests(AnswersTestCase):
+    """Where a call is settled once its reply is confirmed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.answers = Answers(self.clock, self.publisher, _instead, "confirmed")
+
+    def sent(self, tag: int = 7) -> None:
+        """A reply is out; nothing is settled."""
+        self.send(tag=tag)
+        self.assertEqual(self.channel.take(), [_PUBLISHED])
+
+    def test_the_ack_waits_for_the_confirm(self) -> None:
+        """So that the reply is not lost with the broker and the worker together."""
+        self.sent()
+        self.channel.confirm()
+        self.assertEqual(self.channel.take(), [("ack", 7, False)])
+        self.assertEqual(self.answers.unconfirmed, 0)
+
+    def test_a_one_way_call_is_settled_at_once(self) -> None:
+        """It has no reply."""
+        self.send(tag=7, reply_to=None)
+        self.assertEqual(self.channel.take(), [("ack", 7, False)])
+
+    def test_a_reply_that_comes_back_settles_its_call(self) -> None:
+        """It is kept and sent again; the call would keep others away for 36 seconds."""
+        self.sent()
+        self.channel.give_back()
+        self.assertEqual(self.channel.take(), [("ack", 7, False)])
+        self.assertEqual(self.advance(1), [_PUBLISHED])
+        self.channel.confirm()
+        self.assertEqual((self.channel.take(), self.answers.unconfirmed), ([], 0))
+
+    def test_one_that_is_nacked_does_not(self) -> None:
+        """The broker does not have it; not before it is given up."""
+        self.sent()
+        for seconds in RESEND_AFTER:
+            self.channel.confirm(acked=False)
+            self.assertEqual(self.advance(seconds), [_PUBLISHED])
+        self.channel.confirm(acked=False)
+        self.assertEqual(self.channel.take(), [("ack", 7, False)])
+
+    def test_a_confirm_by_another_channel_settles_nothing(self) -> None:
+        """The tag died with the old one."""
+        self.sent()
+        old = self.channel
+        self.reconnect()
+        self.assertEqual(self.channel.take(), [_PUBLISHED])
+        self.channel.confirm()
+        self.assertEqual((old.take(), self.channel.take(), self.answers.unconfirmed), ([], [], 0))
+
+    def test_a_call_that_comes_again_is_settled_with_its_reply(self) -> None:
+        """That may not have arrived yet."""
+        self.sent()
+        self.reconnect()
+        self.channel.take()
+        again = TakenDelivery(self.channel, 1)
+        self.answers.came_again("c1", "client-1", again)
+        self.assertEqual(self.channel.take(), [])
+        self.channel.confirm()
+        self.assertEqual(self.channel.take(), [("ack", 1, False)])
+
+    def test_one_that_comes_twice_by_one_channel(self) -> None:
+        """The first delivery goes with the reply, the second at once."""
+        self.sent()
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 8))
+        self.assertEqual(self.channel.take(), [("ack", 8, False)])
+        self.channel.confirm()
+        self.assertEqual(self.channel.take(), [("ack", 7, False)])
+
+    def test_there_is_no_third_way(self) -> None:
+        """It says which there are."""
+        with self.assertRaisesRegex(InvalidArgumentError, "'written' or 'confirmed', not 'never'"):
+            Answers(self.clock, self.publisher, _instead, "never")  # type: ignore[arg-type]
+
+    def test_one_whose_reply_has_arrived_is_settled_at_once(self) -> None:
+        """So is one of another caller."""
+        self.sent()
+        self.answers.came_again("c1", "client-2", TakenDelivery(self.channel, 8))
+        self.channel.confirm()
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 9))
+        self.assertEqual(self.channel.take(), [("ack", 8, False), ("ack", 7, False), ("ack", 9, False)])
 
 
 class SettledTests(AnswersTestCase):

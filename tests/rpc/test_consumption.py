@@ -15,6 +15,7 @@ from crew_tx.interfaces import IHeldCalls
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.consumption import Consumption
 from crew_tx.rpc.prefetch import Prefetch
+from crew_tx.topology import SUSPECT_FROM
 from tests.rpc.fakes import Channel, delivery
 
 _QUEUE = "crew.tasks.a"
@@ -36,20 +37,23 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
+        self._attempts: list[Attempt] = []
         self.ahead: int | None = None
 
     @property
     def held(self) -> int:
-        return len(self.attempts)
+        return len(self._attempts)
 
     def received(self, came: object, taken: TakenDelivery) -> None:
-        self.attempts.append(Attempt(taken))
+        self._attempts.append(Attempt(taken))
 
     def hand_back(self, may_go: Callable[[Any], bool] = lambda attempt: True) -> list[Attempt]:
-        gone = [attempt for attempt in self.attempts if may_go(attempt)]
-        self.attempts = [attempt for attempt in self.attempts if attempt not in gone]
+        gone = [attempt for attempt in self._attempts if may_go(attempt)]
+        self._attempts = [attempt for attempt in self._attempts if attempt not in gone]
         return gone
+
+    def attempts(self) -> list[Attempt]:
+        return self._attempts
 
     def give_ahead(self, count: int) -> None:
         self.ahead = count
@@ -146,7 +150,39 @@ class ConsumptionTests(ConsumptionTestCase):
         """Its name, and where."""
         self.begun()
         self.channel.consumers[f"tag.{_QUEUE}"][1]("first")
+        self.assertEqual(self.gone, [])
+        self.channel.client.answer_scratch(self.channel.client.not_found())
         self.assertEqual(self.gone, [(self.channel, _QUEUE)])
+
+    def test_a_consumer_that_alone_is_ended_is_begun_anew(self) -> None:
+        """The broker did so, and the queue is there."""
+        self.begun()
+        self.channel.consumers[f"tag.{_QUEUE}"][1]("first")
+        self.channel.client.answer_scratch()
+        self.answer(None, "second")
+        self.assertEqual((self.gone, self.channel.take()), ([], [("qos", 4), ("consume", _QUEUE)]))
+
+    def test_one_that_is_ended_while_nothing_is_consumed_waits(self) -> None:
+        """As the others do, for a thread that is free."""
+        self.begun()
+        self.channel.consumers[f"tag.{_QUEUE}"][1]("first")
+        self.pause()
+        self.channel.client.answer_scratch()
+        self.assertEqual([event for event in self.channel.take() if event[0] == "consume"], [])
+        self.consumption.end()
+
+    def test_what_was_acknowledged_stays(self) -> None:
+        """Nobody else has it, whatever is handed back or comes again."""
+        self.begun()
+        self.come()
+        self.come(tag=2)
+        self.calls.attempts()[0].delivery.ack()
+        self.consumption.hand_back()
+        self.assertEqual(self.channel.take(), [("ack", 1, False), ("nack", 2, True)])
+        self.come(tag=3)
+        self.consumption.lost()
+        self.assertEqual([attempt.delivery.tag for attempt in self.calls.attempts()], [1])
+        self.consumption.end()
 
     def test_it_ends_for_good(self) -> None:
         """A next connection is for acks alone, and room is no reason to begin."""
@@ -255,15 +291,15 @@ class ConsumptionTests(ConsumptionTestCase):
         """Others would have nothing to take."""
         self.begun()
         self.come()
-        self.calls.attempts.clear()
+        self.calls.attempts().clear()
         self.clock.advance(5)
         self.assertEqual((self.channel.take(), self.consumption.paused), ([], False))
 
     def test_what_went_back_often_stays(self) -> None:
-        """Once more, and its queue could call it poison."""
+        """Once more, and it would be run alone."""
         self.begun()
-        self.come(tag=1, deliveries=10)
-        self.come(tag=2, deliveries=9)
+        self.come(tag=1, deliveries=SUSPECT_FROM - 1)
+        self.come(tag=2, deliveries=SUSPECT_FROM - 2)
         self.clock.advance(5)
         self.answer(None)
         self.assertEqual(self.channel.take(), [("cancel", "first"), ("nack", 2, True)])

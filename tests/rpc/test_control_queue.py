@@ -36,10 +36,11 @@ class ControlQueueTests(SynchronousTestCase):
 
     def test_it_is_made_bound_and_listened_to(self) -> None:
         """It ends with its connection; a probe finds it by each task, a command by more than that."""
+        kind = {"durable": False, "exclusive": True, "auto_delete": True, "passive": False, "arguments": {}}
         self.assertEqual(
             self.begun().take(),
             [
-                ("declare", {"queue": "crew.control.w.1", "exclusive": True, "auto_delete": True}),
+                ("declare", {"queue": "crew.control.w.1", **kind}),
                 ("bind", "crew.control.w.1", "crew.workers", "a"),
                 ("bind", "crew.control.w.1", "crew.workers", "b"),
                 ("bind", "crew.control.w.1", "crew.control", "mgt"),
@@ -47,6 +48,11 @@ class ControlQueueTests(SynchronousTestCase):
                 ("bind", "crew.control.w.1", "crew.control", "mgt.s"),
                 ("bind", "crew.control.w.1", "crew.control", "mgt.a"),
                 ("bind", "crew.control.w.1", "crew.control", "mgt.b"),
+                ("bind", "crew.control.w.1", "crew.control", "look"),
+                ("bind", "crew.control.w.1", "crew.control", "look.w"),
+                ("bind", "crew.control.w.1", "crew.control", "look.s"),
+                ("bind", "crew.control.w.1", "crew.control", "look.a"),
+                ("bind", "crew.control.w.1", "crew.control", "look.b"),
                 ("consume", "crew.control.w.1"),
             ],
         )

@@ -10,17 +10,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.codec import Codec
 from crew_tx.errors import (
+    AccessRefusedError,
     ClientStoppedError,
     ConnectionLostError,
     EncodeError,
     InvalidArgumentError,
     MessageTooLargeError,
+    NotFoundError,
     OutboxFullError,
     PublishNackedError,
     PublishTimeoutError,
 )
 from crew_tx.message import Answer
-from crew_tx.rpc.gathering import Gatherings
+from crew_tx.rpc.gathering import LOOKING, Gatherings
 from tests.rpc.fakes import Channel, attached
 from tests.threads import Threads
 
@@ -64,14 +66,14 @@ class GatheringTests(SynchronousTestCase):
 
     def test_what_is_sent(self) -> None:
         """arpc's keys and map; transient, gone when nobody waits any more, returned where nobody is."""
-        self.ask("stats", None, {"x": 1}, timeout=1.5)
-        self.ask("stats", "w-1")
+        self.ask("drain", None, {"x": 1}, timeout=1.5)
+        self.ask("drain", "w-1")
         events = self.channel.take()
         self.assertEqual(
             [event[:3] for event in events],
             [("publish", "crew.control", "mgt"), ("publish", "crew.control", "mgt.w-1")],
         )
-        self.assertEqual(_CODEC.decode(events[0][3], "application/cbor"), {"c": "stats", "x": 1})
+        self.assertEqual(_CODEC.decode(events[0][3], "application/cbor"), {"c": "drain", "x": 1})
         properties = self.channel.properties
         self.assertEqual(
             (properties["type"], properties["reply_to"], properties["expiration"]),
@@ -79,6 +81,32 @@ class GatheringTests(SynchronousTestCase):
         )
         self.assertEqual((properties["delivery_mode"], properties["timestamp"]), (1, 1000))
         self.assertTrue(self.channel.mandatory)
+
+    def test_what_only_looks_goes_by_other_keys(self) -> None:
+        """What every worker has, that is; nobody knows here what users' own commands do."""
+        for name in (*LOOKING, "version", "PING"):
+            self.ask(name)
+        self.ask("ping", "w-1")
+        keys = [event[2] for event in self.channel.take()]
+        self.assertEqual(keys, ["look"] * 6 + ["mgt"] * 2 + ["look.w-1"])
+
+    def test_one_that_the_user_may_not_send(self) -> None:
+        """The broker's words, and who may."""
+        for name, words in (("drain", "role manager"), ("ping", "monitor or manager")):
+            asked = self.ask(name)
+            self.channel.close_for(403, "ACCESS_REFUSED - write access")
+            error = self.failureResultOf(asked, AccessRefusedError).value
+            self.assertIn("403 ACCESS_REFUSED - write access", str(error))
+            self.assertIn(words, str(error))
+            self.assertEqual((error.reply_code, error.reply_text), (403, "ACCESS_REFUSED - write access"))
+            self.channel = Channel()
+            self.publisher.attach(self.channel)  # type: ignore[arg-type]
+
+    def test_one_that_the_broker_refuses_otherwise(self) -> None:
+        """As it says."""
+        asked = self.ask("drain")
+        self.channel.close_for(404, "NOT_FOUND - no exchange")
+        self.assertNotIn("role", str(self.failureResultOf(asked, NotFoundError).value))
 
     def test_a_large_question_is_compressed(self) -> None:
         """And says so."""

@@ -184,3 +184,27 @@ class IntakeTests(SynchronousTestCase):
         self.intake.end()
         self.channel.consumers[f"tag.{_A}"][1](f"tag.{_A}")
         self.assertEqual(self.gone, [])
+
+    def test_one_beside_it_settles_and_begins_by_turns(self) -> None:
+        """An ack for several must not cover what the other one has not answered."""
+        beside = Intake(
+            self.channel,  # type: ignore[arg-type]
+            ["c"],
+            lambda delivery, taken: self.received.append((delivery, taken)),
+            lambda channel, queue: None,
+            self.intake,
+        )
+        begun = [self.begin(10), Deferred.fromCoroutine(beside.begin(3))]
+        self.answer(None, f"tag.{_A}", f"tag.{_B}")
+        self.assertEqual(self.channel.take(), [("qos", 10), ("consume", _A), ("consume", _B), ("qos", 3)])
+        self.answer(None, "tag.crew.tasks.c")
+        for each in begun:
+            self.successResultOf(each)
+        self.channel.take()
+        for tag in (1, 2, 3):
+            intake = beside if tag == 2 else self.intake
+            intake._delivered(delivery({}, tag=tag))
+        with self.intake.together():
+            for number in (0, 2):
+                self.received[number][1].ack()
+        self.assertEqual(self.channel.take(), [("ack", 1, False), ("ack", 3, False)])

@@ -152,6 +152,7 @@ class FailedTests(PendingTestCase):
     def test_a_call_whose_confirm_is_late_goes_on(self) -> None:
         """It was written: its confirm or its answer may come yet."""
         call, deferred = self.new()
+        call.late = True
         call.failed(PublishTimeoutError("not confirmed", maybe_sent=True))
         self.assertNoResult(deferred)
         self.calls.answer("c1", 12, _ANSWER)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from crew_tx import Client, ConnectionLostError, ExpirationError, RemoteError, TaskTimeoutError
 from crew_tx.errors import ConfigurationError
 from crew_tx.testing import CrewHarness, MemoryReactor
-from crew_tx.worker import Worker
+from crew_tx.worker import Task, Worker
 from tests.testing import tasks
 
 
@@ -370,3 +370,22 @@ class DayTests(SynchronousTestCase):
         harness.close()
         self.assertEqual((harness.clock.getDelayedCalls(), harness.clock.wires), ([], []))
         return time.process_time() - begun
+
+
+class IsolationTests(HarnessTestCase):
+    """There are no processes in memory."""
+
+    def test_a_task_for_a_process_runs_as_one_in_a_thread(self) -> None:
+        """Held and timed out, too."""
+
+        @Task("isolated", isolation="process")
+        def isolated(req: Any) -> Any:
+            return req
+
+        self.start(isolated)
+        self.assertEqual(self.result(self.call("isolated", 1)), 1)
+        self.harness.hold("isolated", stuck=True)
+        called = self.call("isolated", 1, timeout=2)
+        self.harness.advance(3)
+        self.assertRaises(TaskTimeoutError, self.result, called)
+        self.harness.release()

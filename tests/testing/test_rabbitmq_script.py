@@ -49,6 +49,7 @@ class BrokersTests(SynchronousTestCase):
 
     def trial(self, tests: list[str]) -> Any:
         self.assertEqual([os.environ["BROKER"]], self.living)
+        self.assertEqual(os.environ["BROKER"], os.environ["CREW_TEST_RABBITMQ_VERSION"])
         self.ran.append((os.environ["BROKER"], tests))
         return self.came[os.environ["BROKER"]]
 
@@ -59,11 +60,12 @@ class BrokersTests(SynchronousTestCase):
         return code, printed.rpartition("\n\n")[2].splitlines()
 
     def test_all_well(self) -> None:
-        """The contract suite on each version in turn; each node ends before the next starts."""
+        """The contract and the fault suite on each version in turn; each node ends before the next starts."""
         counted = "3 passed, 0 failed, 1 skipped"
         lines = [f"RabbitMQ {version}.9: {counted}" for version in self.came]
         self.assertEqual((0, lines), self.run_script("all"))
-        self.assertEqual([(version, ["tests.contract"]) for version in self.came], self.ran)
+        suites = ["tests.contract", "tests.faults"]
+        self.assertEqual([(version, suites) for version in self.came], self.ran)
         self.assertEqual([], self.living)
 
     def test_those_that_are_asked_for(self) -> None:
