@@ -18,14 +18,16 @@ PACKAGE = "crew_tx"
 #: The files beside the rooms, from the ground up; those of one floor may import one another.
 FILES = (
     ("_version", "errors", "interfaces"),
-    ("message", "topology", "status", "deadlines"),
+    ("message", "topology", "status", "deadlines", "signing"),
     ("timer",),
     ("reactor_thread",),
-    ("client", "worker", "pubsub", "control", "mapreduce", "blocking"),
+    ("client", "worker", "pubsub", "control", "mapreduce", "blocking", "tracing"),
 )
-WIRE, ENGINES, ROLES, EDGES = 2, 3, 4, 5
+WIRE, ENGINES, ROLES, EDGES, PROGRAMS = 2, 3, 4, 5, 6
 #: Beside the tower: the embedded broker, which stands on the wire's codec, and what test suites import.
 BROKER, TESTING = "broker", "testing"
+#: An edge, too, which the CLI makes programs of.
+WEB = "web"
 #: The package's own __init__, above the roles that it hands out.
 DOOR = "the door"
 #: The floor of each room.
@@ -36,10 +38,11 @@ ROOMS = {
     "rpc": ENGINES,
     "tasks": ENGINES,
     BROKER: ENGINES,
-    "cli": EDGES,
-    "web": EDGES,
+    WEB: EDGES,
     TESTING: EDGES,
-    DOOR: EDGES,
+    # Where programs are put together, of whatever there is.
+    "cli": PROGRAMS,
+    DOOR: PROGRAMS,
 }
 
 #: Files of higher floors that decide, and so have no reactor, Deferred or clock either.
@@ -50,17 +53,32 @@ PURE = (
     "amqp/table.py",
     "broker/_model.py",
     "broker/_session.py",
+    "web/access.py",
+    "web/gate.py",
+    "web/limits.py",
+    "web/problems.py",
 )
 #: What a file that only decides has no use for.
 EFFECTS = ("twisted", "asyncio", "selectors", "socket", "threading", "time")
 
 #: Only one file may import it, whichever that is.
-ONE_FILE = ("cbor2", "ctypes", "rich")
+ONE_FILE = ("cbor2", "ctypes", "opentelemetry", "prometheus_client", "rich")
 REACTOR = "twisted.internet.reactor"
 #: Only this room may import it.
 ONE_ROOM = {"txamqp": "amqp", REACTOR: "cli"}
 #: What setup.py requires, and what comes with it.
-REQUIRED = {"cbor2", "OpenSSL", "rich", "twisted", "txamqp", "zope", "zstandard"}
+REQUIRED = {
+    "cbor2",
+    "OpenSSL",
+    "opentelemetry",
+    "prometheus_client",
+    "rich",
+    "service_identity",
+    "twisted",
+    "txamqp",
+    "zope",
+    "zstandard",
+}
 
 #: File, function, and room or module. run() is a program, and programs are put together in the CLI room;
 #: a program without a reactor has one made for it.
@@ -150,6 +168,8 @@ def may_import(importer: str, imported: str) -> bool:
         return False
     if imported == BROKER:
         return importer in (TESTING, "cli")
+    if imported == WEB:
+        return importer == "cli"
     return ROOMS[imported] < ROOMS[importer]
 
 

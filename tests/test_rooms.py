@@ -89,6 +89,12 @@ class RulesTests(SynchronousTestCase):
         self.refused("broker/_session.py", "from crew_tx.rpc import Pending", "rpc is not below broker")
         self.refused("client.py", "from crew_tx.broker import Broker", "broker is not below floor 4")
 
+    def test_the_gateway_is_put_together_by_the_cli(self) -> None:
+        """It knows nothing of it."""
+        self.allowed("cli/gateway.py", "from crew_tx.web.service import Gateway")
+        self.refused("web/service.py", "from crew_tx.cli import ending", "cli is not below web")
+        self.refused("testing/harness.py", "from crew_tx.web import site", "web is not below testing")
+
     def test_what_decides_has_no_reactor_deferred_or_clock(self) -> None:
         """The two lowest floors, and the pure files above them."""
         self.refused("message.py", "from twisted.internet.defer import Deferred", "only decides")

@@ -1,0 +1,1 @@
+"""Applications of other frameworks, to be served directly and through the queue."""
