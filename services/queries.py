@@ -6,10 +6,12 @@ each call; whoever called ``queries.users`` gets a Deferred, and goes on::
 
     client.call("queries.users", {"flag": 1})
     client.call("queries.slow", {"rows": 1_000_000}, timeout=5)
+    client.call("queries.sleep", {"seconds": 2}, timeout=5)
 
-The database is the SQLite file that the environment's
-``CREW_QUERIES_DATABASE`` names, or one in the temporary directory. A table
-``users`` is made and filled where there is none.
+The database is what the environment's ``CREW_QUERIES_DATABASE`` names: an
+SQLite file, or a server, as ``postgresql://neo@127.0.0.1/matrix`` (by psycopg)
+or ``mysql://neo@127.0.0.1/matrix`` (MariaDB, by PyMySQL); else a file in the
+temporary directory. A table ``users`` is made and filled where there is none.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from crew_tx.worker import Service, context
 
@@ -42,10 +46,33 @@ MAKE_TABLE = "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEX
 FIND_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'users'"
 ADD_USER = "INSERT OR IGNORE INTO users VALUES (?, ?, ?)"
 USERS_BY_FLAG = "SELECT id, name, flag FROM users WHERE flag = ? ORDER BY id"
+SLEEP = "SELECT sleep(?) AS slept"
 COUNT_SLOWLY = """
     WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
     SELECT max(n) AS counted FROM numbers
 """
+LONGEST_SLEEP = 60.0
+
+#: What a server has in another way. A lock lets one program at a time make the table.
+ON_POSTGRESQL = {
+    SLEEP: "SELECT 0 AS slept FROM pg_sleep(%s)",
+    FIND_TABLE: "SELECT 1 FROM pg_tables WHERE tablename = 'users' AND schemaname = current_schema()",
+    ADD_USER: "INSERT INTO users VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+    "lock": "SELECT pg_advisory_lock(20250811)",
+    "unlock": "SELECT pg_advisory_unlock(20250811)",
+    "limit": "SET statement_timeout = {milliseconds}",
+}
+ON_MARIADB = {
+    SLEEP: "SELECT sleep(%s) AS slept",
+    FIND_TABLE: (
+        "SELECT 1 FROM information_schema.tables WHERE table_name = 'users' AND table_schema = database()"
+    ),
+    ADD_USER: "INSERT IGNORE INTO users VALUES (%s, %s, %s)",
+    "lock": "SELECT get_lock('crew-queries', 10)",
+    "unlock": "SELECT release_lock('crew-queries')",
+    # It would count to a thousand only.
+    "limit": "SET max_recursive_iterations = 4294967295, max_statement_time = {seconds}",
+}
 
 
 class Queries:
@@ -68,6 +95,10 @@ class Queries:
         """Make the database count to a number, which takes it a while: ``{"rows": 1_000_000}``."""
         return self._query(COUNT_SLOWLY, whole_number(req, "rows"))
 
+    def c_sleep(self, req: Any) -> list[Row]:
+        """Wait in the database for some seconds, as a slow query does: ``{"seconds": 2}``."""
+        return self._query(SLEEP, number_of_seconds(req))
+
     def close(self) -> None:
         """Close this thread's connection."""
         connection = self._of_thread.__dict__.pop("connection", None)
@@ -82,6 +113,86 @@ class Queries:
         if kept is None:
             kept = self._of_thread.connection = connect(self._path)
         return kept
+
+
+class ServerQueries(Queries):
+    """
+    Queries of a database on a server, whose driver is needed here alone.
+
+    :param url: where, as ``postgresql://`` or ``mysql://``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        is_postgresql = url.startswith("postgres")
+        self._texts = ON_POSTGRESQL if is_postgresql else ON_MARIADB
+        self._connect = connect_to_postgresql if is_postgresql else connect_to_mariadb
+        self._of_thread = threading.local()
+
+    def _query(self, sql: str, *parameters: object) -> list[Row]:
+        try:
+            return self._execute(sql, *parameters)
+        except Exception:
+            # Who knows what it is at: the next query has another one.
+            self.close()
+            raise
+
+    def _execute(self, sql: str, *parameters: object) -> list[Row]:
+        connection: Any = getattr(self._of_thread, "connection", None)
+        is_new = connection is None
+        if is_new:
+            connection = self._of_thread.connection = self._connect(self._url)
+        with connection.cursor() as cursor:
+            # The exception by which a worker ends a task can't reach into a driver: so the server does.
+            left = max(0.001, context.request.time_left)
+            cursor.execute(self._texts["limit"].format(milliseconds=int(left * 1000) + 1, seconds=left))
+            if is_new:
+                self._make_table(cursor)
+            cursor.execute(self._texts.get(sql, sql.replace("?", "%s")), parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _make_table(self, cursor: Any) -> None:
+        """Make the table and fill it, unless it is there."""
+        cursor.execute(self._texts["lock"])
+        try:
+            cursor.execute(self._texts[FIND_TABLE])
+            if not cursor.fetchall():
+                cursor.execute(MAKE_TABLE)
+                cursor.executemany(self._texts[ADD_USER], USERS)
+        finally:
+            cursor.execute(self._texts["unlock"])
+
+
+def connect_to_postgresql(url: str) -> Any:
+    """Each statement is a transaction by itself."""
+    import psycopg
+
+    return psycopg.connect(url, autocommit=True, connect_timeout=int(BUSY_SECONDS))
+
+
+def connect_to_mariadb(url: str) -> Any:
+    """Likewise."""
+    import pymysql
+
+    parts: SplitResult = urlsplit(url)
+    return pymysql.connect(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=unquote(parts.path[1:]),
+        autocommit=True,
+        connect_timeout=int(BUSY_SECONDS),
+    )
+
+
+def make_queries() -> Queries:
+    """Of the database that the environment names."""
+    named = os.environ.get(DATABASE_VARIABLE, "")
+    if named.startswith(("postgresql://", "postgres://", "mysql://")):
+        return ServerQueries(named)
+    return Queries(database_path())
 
 
 def database_path() -> Path:
@@ -114,6 +225,7 @@ def prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
         connection.close()
         raise
     connection.row_factory = sqlite3.Row
+    connection.create_function("sleep", 1, time.sleep)
     # The exception by which a worker ends a task can't reach into SQLite; but SQLite asks now and then.
     connection.set_progress_handler(lambda: context.cancelled, STEPS_BETWEEN_LOOKS)
     return connection
@@ -141,4 +253,16 @@ def whole_number(req: Any, name: str) -> int:
     return number
 
 
-service = Service("queries", Queries(database_path()), timeout=30)
+def number_of_seconds(req: Any) -> float:
+    """
+    A time of the request.
+
+    :raises ValueError: if it is missing, too long, or something else.
+    """
+    seconds: Any = req.get("seconds") if isinstance(req, dict) else None
+    if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST_SLEEP:
+        raise ValueError(f'the request is a map with "seconds", from 0 to {LONGEST_SLEEP:g}')
+    return float(seconds)
+
+
+service = Service("queries", make_queries(), timeout=30)

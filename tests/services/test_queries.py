@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
+from twisted.trial.unittest import SkipTest
+
+from crew_tx.tasks.context import Request
 from crew_tx.worker import Service
 from tests.services.support import ServiceTestCase
 
@@ -98,6 +103,22 @@ class SlowTests(QueriesTestCase):
         """What was aborted is forgotten."""
         self.perform("queries.slow", {"rows": 5_000_000}, cancelled=True)
         self.assertEqual(3, len(self.users()))
+
+
+class SleepTests(QueriesTestCase):
+    """The query that waits."""
+
+    def test_the_database_waits(self) -> None:
+        """By a function of the connection."""
+        slept: list[float] = []
+        self.patch(self.module.time, "sleep", slept.append)
+        self.assertIsNone(self.perform("queries.sleep", {"seconds": 0.5}).error)
+        self.assertEqual([0.5], slept)
+
+    def test_a_time_is_bounded(self) -> None:
+        """And a number."""
+        for seconds in (-1, 61, "1", None, True, float("nan")):
+            self.assert_raised('"seconds", from 0 to 60', "queries.sleep", {"seconds": seconds})
 
 
 class TableTests(QueriesTestCase):
@@ -229,6 +250,86 @@ class PathTests(QueriesTestCase):
         (connection,) = made
         error = self.assertRaises(sqlite3.ProgrammingError, connection.execute, "SELECT 1")
         self.assertIn("closed", str(error))
+
+
+class OnServer:
+    """
+    Tests with a database of the test's own on a server of the machine, where it has one.
+    """
+
+    make: Any
+
+    def setUp(self) -> None:
+        self.module = self.load("queries")
+        self.name = f"crew_{uuid4().hex[:12]}"
+        self.queries = self.module.ServerQueries(self.make())
+        self.addCleanup(self.queries.close)
+        self.use({"service": Service("queries", self.queries)})
+
+    def test_users_are_those_of_sqlite(self) -> None:
+        """In a table that is made where there is none, and left as it is where there is one."""
+        for _ in range(2):
+            self.assertEqual([TRINITY, MORPHEUS, NEO], self.perform("queries.users", {"flag": 1}).value)
+            self.queries.close()
+
+    def test_it_counts_and_waits(self) -> None:
+        """Beyond a thousand, too."""
+        self.assertEqual([{"counted": 5000}], self.perform("queries.slow", {"rows": 5000}).value)
+        self.assertEqual([{"slept": 0}], self.perform("queries.sleep", {"seconds": 0.01}).value)
+
+    def test_the_server_ends_what_is_over_its_time(self) -> None:
+        """Since no exception reaches into a driver; the next query is as the first."""
+        self.patch(Request, "time_left", 0.2)
+        began = time.monotonic()
+        answered = self.perform("queries.slow", {"rows": 2_000_000_000})
+        self.assertEqual("raised", answered.error, answered.value)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(3, len(self.perform("queries.users", {"flag": 1}).value))
+
+
+class PostgreSQLTests(OnServer, ServiceTestCase):
+    """PostgreSQL."""
+
+    def make(self) -> str:
+        url = "postgresql://postgres@127.0.0.1:5432/test"
+        try:
+            import psycopg
+
+            server = psycopg.connect(url, autocommit=True, connect_timeout=3)
+        except Exception as error:
+            raise SkipTest(f"no PostgreSQL to try: {str(error).splitlines()[0]}") from None
+        self.addCleanup(server.close)
+        server.execute(f"CREATE SCHEMA {self.name}")
+        self.addCleanup(server.execute, f"DROP SCHEMA {self.name} CASCADE")
+        return f"{url}?options=-csearch_path%3D{self.name}"
+
+
+class MariaDBTests(OnServer, ServiceTestCase):
+    """MariaDB."""
+
+    def make(self) -> str:
+        try:
+            import pymysql
+
+            server = pymysql.connect(host="127.0.0.1", user="root", autocommit=True, connect_timeout=3)
+        except Exception as error:
+            raise SkipTest(f"no MariaDB to try: {error}") from None
+        self.addCleanup(server.close)
+        server.query(f"CREATE DATABASE {self.name}")
+        self.addCleanup(server.query, f"DROP DATABASE {self.name}")
+        return f"mysql://root@127.0.0.1:3306/{self.name}"
+
+
+class ChoiceTests(QueriesTestCase):
+    """Which database it is."""
+
+    def test_a_url_is_a_server(self) -> None:
+        """Whose driver is not needed until then."""
+        for named in ("postgresql://a@b/c", "postgres://a@b/c", "mysql://a@b/c"):
+            os.environ["CREW_QUERIES_DATABASE"] = named
+            self.assertIsInstance(self.module.make_queries(), self.module.ServerQueries)
+        os.environ["CREW_QUERIES_DATABASE"] = "/srv/users.sqlite3"
+        self.assertNotIsInstance(self.module.make_queries(), self.module.ServerQueries)
 
 
 def in_threads(function: Any, count: int) -> None:
