@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,15 +18,21 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from crew_tx.cli.brokers import broker_urls
 from crew_tx.cli.crew.told import brokers_of
 from crew_tx.cli.ending import LONGEST_END, REFUSED, USAGE
+from crew_tx.cli.gateway_options import GatewayOptions
+from crew_tx.cli.gateway_settings import GATEWAY_OPTIONS
 from crew_tx.cli.options import WorkerOptions
 from crew_tx.cli.precedence import gather, values_of
-from crew_tx.cli.settings import BROKER_SETTINGS, CONFIG, SETTINGS, Setting
+from crew_tx.cli.settings import BROKER_SETTINGS, CONFIG, SETTINGS, Setting, by_name
 from crew_tx.cli.supervisor import _SPARE_KILL_TIME
+from crew_tx.topology import control_key
+from crew_tx.web.metrics import CallMetrics, Exposition
+from crew_tx.web.traffic import GatewayStatus, Traffic
+from tests.web.test_metrics import CLIENT, WORKER
 
 ETC = Path(__file__).resolve().parent.parent / "etc"
 #: A line that shows a setting: its name, and its value in TOML.
 SHOWN = re.compile(r"^#([a-z-]+) = (.+)$", re.MULTILINE)
-FILES = ("password-file", "tls-ca", "tls-cert", "tls-key")
+FILES = ("password-file", "tls-ca", "tls-cert", "tls-key", "signing-keys", "tokens", "users")
 
 
 class EtcTestCase(SynchronousTestCase):
@@ -47,7 +54,11 @@ class EtcTestCase(SynchronousTestCase):
 class SampleFileTests(EtcTestCase):
     """The TOML files: every setting, with its default and some words on it."""
 
-    samples = (("crew-worker.toml", "worker", SETTINGS), ("crew.toml", "crew", BROKER_SETTINGS))
+    samples = (
+        ("crew-worker.toml", "worker", SETTINGS),
+        ("crew-gateway.toml", "gateway", by_name(GATEWAY_OPTIONS)),
+        ("crew.toml", "crew", BROKER_SETTINGS),
+    )
 
     def shown(self, name: str) -> dict[str, Any]:
         """The settings that a file shows, and their values."""
@@ -94,11 +105,15 @@ class SampleFileTests(EtcTestCase):
         plain = WorkerOptions()
         plain.parseOptions(["a.py"])
         self.assertEqual(plain.settings, options.settings | {"config": None})
+        gateway, bare = GatewayOptions(), GatewayOptions()
+        gateway.parseOptions([f"--config={ETC / 'crew-gateway.toml'}"])
+        bare.parseOptions([])
+        self.assertEqual(bare.settings, gateway.settings | {"config": None})
         self.assertEqual(brokers_of({}), brokers_of({"config": str(ETC / "crew.toml")}))
 
     def effective(self, table: str, known: dict[str, Setting], given: dict[str, Any]) -> dict[str, Any]:
         """All settings, where a file says so much."""
-        return values_of(gather({}, {}, given, table=table, settings=known))
+        return values_of(gather({}, {}, given, table=table, settings=known), {**SETTINGS, **known})
 
     def words_above(self, name: str, key: str) -> str:
         """The comment over a setting, or over the group that it stands in."""
@@ -111,9 +126,11 @@ class UnitTests(EtcTestCase):
 
     worker = ETC / "systemd" / "crew-worker@.service"
     broker = ETC / "systemd" / "crew-broker.service"
+    gateway = ETC / "systemd" / "crew-gateway.service"
 
     def unit(self, path: Path) -> RawConfigParser:
-        unit = RawConfigParser(strict=True)
+        # A unit may say some things again.
+        unit = RawConfigParser(strict=path is not self.gateway)
         # Else names are made lower case.
         unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read(path)
@@ -124,7 +141,11 @@ class UnitTests(EtcTestCase):
         program = shutil.which("systemd-analyze")
         if program is None:
             raise SkipTest("there is no systemd-analyze")
-        units = {"crew-worker@reports.service": self.worker, "crew-broker.service": self.broker}
+        units = {
+            "crew-worker@reports.service": self.worker,
+            "crew-broker.service": self.broker,
+            "crew-gateway.service": self.gateway,
+        }
         for name, source in units.items():
             text = source.read_text().replace("/opt/crew/bin", str(Path(sys.executable).parent))
             self.assertEqual((0, ""), self.verified(program, self.write(name, text)), name)
@@ -153,6 +174,25 @@ class UnitTests(EtcTestCase):
         [broker] = options.brokers
         self.assertEqual(("worker", "secret", ("a.b",)), (broker.username, broker.password, options.services))
 
+    def test_the_gateways_command_line_is_taken(self) -> None:
+        """With its file, its password and its clients' tokens."""
+        config = self.write("gateway.toml", '[gateway]\nallow-task = ["a"]\nlisten = "tcp:8080"\n')
+        self.write("password", "secret\n").chmod(0o400)
+        self.write("tokens", "neo:follow-the-white-rabbit\n").chmod(0o400)
+        words = self.unit(self.gateway)["Service"]["ExecStart"].split()
+        self.assertEqual(["/opt/crew/bin/twistd", "--nodaemon", "--pidfile=", "crew-gateway"], words[:4])
+        options = GatewayOptions()
+        options.parseOptions(
+            [self.expanded(word.replace("/etc/crew/gateway.toml", str(config)), config) for word in words[4:]]
+        )
+        [broker] = options.brokers
+        self.assertEqual(("secret", ("a",)), (broker.password, options.exposed.tasks))
+        self.assertIn("neo", options.credentials.tokens)
+        for name in ("password", "tokens"):
+            self.assertIn(f"LoadCredential={name}:/etc/crew/gateway.{name}\n", self.gateway.read_text())
+        drain: Any = options.settings["drain"]
+        self.assertLess(drain + LONGEST_END, int(self.unit(self.gateway)["Service"]["TimeoutStopSec"]))
+
     def expanded(self, word: str, config: Path) -> str:
         """As systemd does it."""
         word = word.replace("/etc/crew/%i.toml", str(config))
@@ -173,7 +213,7 @@ class UnitTests(EtcTestCase):
 
     def test_neither_is_started_again_in_vain(self) -> None:
         """What is wrong stays wrong."""
-        for path in (self.worker, self.broker):
+        for path in (self.worker, self.broker, self.gateway):
             codes = self.unit(path)["Service"]["RestartPreventExitStatus"].split()
             self.assertEqual([USAGE, REFUSED], [int(code) for code in codes])
 
@@ -243,7 +283,8 @@ class ScriptTests(EtcTestCase):
             (0, "x-caller has the role caller in shop\n"),
             self.run_script("roles", "-p", "shop", "-n", "x-", "-d", str(self.folder), "caller"),
         )
-        [given] = [line for line in self.commands() if "list_users" not in line]
+        cleared, given = [line for line in self.commands() if "list_users" not in line]
+        self.assertEqual("--node n@h --quiet clear_topic_permissions -p shop x-caller crew.control", cleared)
         self.assertTrue(given.startswith("--node n@h --quiet set_permissions -p shop x-caller ^crew"))
         self.assertFalse((self.folder / "x-caller.password").exists())
 
@@ -262,11 +303,29 @@ class ScriptTests(EtcTestCase):
         self.assertEqual((2, "roles: the user worker could not be added\n"), (code, output))
         self.assertEqual([], list(self.folder.glob("*.password")))
 
+    def test_a_monitor_may_write_to_the_keys_for_looking_alone(self) -> None:
+        """It is told so before it may write at all; others have all keys."""
+        self.run_script("roles", "-p", "shop", "-d", str(self.folder))
+        permissions = [line.split() for line in self.commands() if "permissions" in line]
+        verbs = {
+            user: [words[3] for words in permissions if words[6] == user] for user in ("monitor", "manager")
+        }
+        self.assertEqual(["set_topic_permissions", "set_permissions"], verbs["monitor"])
+        self.assertEqual(["clear_topic_permissions", "set_permissions"], verbs["manager"])
+        [given] = [words[4:] for words in permissions if words[3] == "set_topic_permissions"]
+        *place, keys, read = given
+        self.assertEqual(["-p", "shop", "monitor", "crew.control"], place)
+        self.assertEqual("^$", read)
+        for key in (control_key(None, True), control_key("a.mgt", True)):
+            self.assertIsNotNone(re.search(keys, key), key)
+        for key in (control_key(None), control_key("look"), "looks", "xlook.a", ""):
+            self.assertIsNone(re.search(keys, key), key)
+
     def test_nobody_may_use_the_default_exchange(self) -> None:
         """Nor all exchanges and queues: by it, or them, every queue is reached."""
         self.run_script("roles", "-d", str(self.folder))
         patterns = [
-            pattern for line in self.commands() if "set_perm" in line for pattern in line.split()[-3:]
+            pattern for line in self.commands() if " set_perm" in line for pattern in line.split()[-3:]
         ]
         self.assertEqual(12, len(patterns))
         for pattern in patterns:
@@ -282,3 +341,32 @@ class ScriptTests(EtcTestCase):
         )
         self.assertIn('{"max-length": 100000,', replies)
         self.assertTrue(all(line.endswith('"overflow": "reject-publish"}') for line in (tasks, replies)))
+
+
+class MonitoringFileTests(EtcTestCase):
+    """Alert rules, and a dashboard."""
+
+    def names(self, file: str) -> set[str]:
+        """The metrics of ours that a file speaks of, without what histograms add."""
+        found = re.findall(r"crew_(?:worker|client|gateway)_[a-z_]+", (ETC / "monitoring" / file).read_text())
+        return {re.sub("_(bucket|sum|count)$", "", name) for name in found}
+
+    def test_they_name_metrics_that_are_there(self) -> None:
+        """Each of them."""
+        exposition = Exposition()
+        exposition.add_worker(lambda: WORKER)
+        exposition.add_client(lambda: CLIENT)
+        exposition.add_gateway(lambda: GatewayStatus(1, 0, 0, 0, Traffic()))
+        CallMetrics(exposition.registry, ["a"]).answered("a", "ok", 0.0, 0.0)
+        families = re.findall("^# TYPE ([a-z_]+) ", exposition.text().decode(), re.MULTILINE)
+        for file in ("alerts.yml", "grafana-dashboard.json"):
+            names = self.names(file)
+            self.assertTrue(names, file)
+            self.assertEqual(set(), names - set(families), file)
+
+    def test_the_dashboard_can_be_imported(self) -> None:
+        """Its panels have places of their own."""
+        dashboard = json.loads((ETC / "monitoring" / "grafana-dashboard.json").read_text())
+        places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
+        self.assertEqual(len(places), len(set(places)))
+        self.assertEqual(len(places), len({panel["id"] for panel in dashboard["panels"]}))

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from crew_tx.amqp.uri import BrokerURL
 from crew_tx.broker import Broker, BrokerService
 from crew_tx.cli.broker_options import ELSEWHERE, GUEST, BrokerOptions
-from crew_tx.cli.ending import FAILED, REFUSED, Ending
+from crew_tx.cli.ending import Ending
+from crew_tx.cli.listening import not_listening
 from crew_tx.cli.program import Program
-from crew_tx.cli.worker import share_logging
-from crew_tx.errors import CrewError
+from crew_tx.cli.service import service_of
 
 Options = BrokerOptions
-
-_REMEDIES = {
-    errno.EADDRINUSE: (
-        FAILED,
-        f"a RabbitMQ or another crew-broker may be there: end it, or listen elsewhere, as by {ELSEWHERE}",
-    ),
-    errno.EACCES: (REFUSED, f"take a port above 1023, as by {ELSEWHERE}"),
-    errno.EADDRNOTAVAIL: (REFUSED, f"give an address of this machine, as by {ELSEWHERE}"),
-}
 
 
 class BrokerProgram(Program):
@@ -72,29 +61,13 @@ class BrokerProgram(Program):
         return str(url).replace(f"{GUEST}@", "", 1) if is_default else str(url)
 
     def _not_listening(self, error: Exception) -> None:
-        number = getattr(getattr(error, "socketError", None), "errno", None)
-        code, remedy = _REMEDIES.get(number or 0, (FAILED, f"try {ELSEWHERE}"))
-        self.ending.fail(code, f"can't listen on {_place(error)}; {remedy}")
+        self.ending.fail(*not_listening(error, ELSEWHERE, "a RabbitMQ or another crew-broker may be"))
 
 
 def makeService(options: BrokerOptions) -> BrokerProgram:
     """The broker that the options ask for."""
-    # Only now: an option of twistd or twist may have installed another one.
-    from twisted.internet import reactor
-
-    ending = Ending(reactor, options.program, awaits="all connections are closed")
-    ending.set_code_at_exit()
-    try:
-        program = BrokerProgram(reactor, ending, options)
-    except CrewError as error:
-        options.refuse(str(error))
-    if options.parent is not None:
-        program.observer = share_logging(options, options.parent)
-    return program
-
-
-def _place(error: Exception) -> str:
-    if not isinstance(error, CannotListenError):
-        return f"its endpoint: {error}"
-    text = getattr(error.socketError, "strerror", None) or str(error.socketError)
-    return f"{error.interface or 'any address'}, port {error.port}: {text}"
+    return service_of(
+        options,
+        lambda reactor, ending: BrokerProgram(reactor, ending, options),
+        awaits="all connections are closed",
+    )

@@ -11,13 +11,14 @@ from twisted.python import usage
 
 from crew_tx._version import __version__
 from crew_tx.amqp.uri import BrokerURL
-from crew_tx.cli.brokers import broker_urls
+from crew_tx.cli.brokers import broker_urls, read_signing_keys
 from crew_tx.cli.ending import USAGE, say
 from crew_tx.cli.files import config_path, read_tables
 from crew_tx.cli.precedence import Given, environment_of, gather, values_of
 from crew_tx.cli.readers import shown
 from crew_tx.cli.settings import OPTIONS, Setting
 from crew_tx.errors import ConfigurationError, CrewError
+from crew_tx.signing import SigningKeys
 
 _TABLE = "worker"
 
@@ -52,6 +53,10 @@ class ProgramOptions(usage.Options):
         """The texts that were given there."""
         given = {name: str(text) for name, text in self.items() if text not in (None, 0)}
         return {**given, "verbose": "yes"} if "verbose" in given else given
+
+    def where(self, name: str) -> str:
+        """Where a setting was given, for people."""
+        return self.given.get(name, Given("", f"--{name}", 0)).where
 
     def has(self, *names: str) -> bool:
         """Whether one of these settings was given."""
@@ -95,6 +100,7 @@ class WorkerOptions(ProgramOptions):
     The options of ``twistd crew-worker``.
 
     :ivar brokers: the brokers to connect to.
+    :ivar signing_keys: those of its file; None without one.
     """
 
     synopsis = "[options] SERVICE..."
@@ -109,6 +115,7 @@ class WorkerOptions(ProgramOptions):
     optParameters = parameters(OPTIONS)
 
     brokers: list[BrokerURL]
+    signing_keys: SigningKeys | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,6 +141,7 @@ class WorkerOptions(ProgramOptions):
         self.given = gather(command_line, os.environ, file, str(path))
         self.settings = values_of(self.given)
         self.brokers = broker_urls(self.given, self.settings)
+        self.signing_keys = read_signing_keys(self.given, self.settings)
         self.check_services()
 
     def check_services(self) -> None:
@@ -141,7 +149,9 @@ class WorkerOptions(ProgramOptions):
         for service in self.services:
             if service.startswith("-"):
                 raise usage.UsageError(f"{service[:40]}: options come before the first SERVICE")
-        if not self.services:
+        if (self.settings["wsgi"] is None) is not (self.settings["as"] is None):
+            raise usage.UsageError("--wsgi MODULE:NAME and --as SITE go together: give both, or neither")
+        if not self.services and self.settings["wsgi"] is None:
             raise usage.UsageError("no SERVICE: give the path of a .py file with tasks, or a dotted module")
 
 

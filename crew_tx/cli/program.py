@@ -13,14 +13,18 @@ from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
 from crew_tx.cli.ending import FAILED, Ending
-from crew_tx.cli.loading import Loaded
+from crew_tx.cli.isolated import environment_for_tasks, isolated_command
+from crew_tx.cli.loading import Loaded, load_application
+from crew_tx.cli.monitor import Monitoring, endpoint_of_fork
 from crew_tx.cli.notify import Health, Notifier, environment_for_children, make_notifier
 from crew_tx.cli.options import WorkerOptions
 from crew_tx.cli.settings import SETTINGS
 from crew_tx.cli.supervisor import Supervisor
 from crew_tx.control import Right
-from crew_tx.errors import CrewError
+from crew_tx.errors import ConfigurationError, CrewError
+from crew_tx.interfaces import ICallObserver, IRequestTracing
 from crew_tx.status import WorkerStatus
+from crew_tx.tasks.processes.spawner import ProcessOptions
 from crew_tx.worker import Worker
 
 #: What finds the tasks.
@@ -69,6 +73,14 @@ class Program(MultiService):
         """What the service manager is told."""
         return Health(True, "running")
 
+    def add_monitor(self, monitoring: Monitoring) -> None:
+        """
+        Be watched over HTTP as well.
+
+        :raises ConfigurationError: if that may not listen where it was told to.
+        """
+        monitoring.service(self.health, self.ending.fail).setServiceParent(self)
+
     def _check(self, results: list[tuple[bool, Any]]) -> None:
         if self._notifier is not None:
             self._notifier.stop()
@@ -80,10 +92,14 @@ class Program(MultiService):
 class WorkerProgram(Program):
     """A process with one worker."""
 
-    def __init__(self, ending: Ending, worker: Worker) -> None:
+    def __init__(self, ending: Ending, worker: Worker, monitoring: Monitoring | None = None) -> None:
         super().__init__(ending)
         self._worker = worker
         worker.setServiceParent(self)
+        if monitoring is not None:
+            if monitoring.exposition is not None:
+                monitoring.exposition.add_worker(worker.status)
+            self.add_monitor(monitoring)
 
     def startService(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -128,7 +144,7 @@ def make_program(
     try:
         if options.settings["forks"]:
             return SupervisorProgram(ending, _supervisor(reactor, options, command, ending))
-        return WorkerProgram(ending, _worker(reactor, options, load, ending))
+        return _worker_program(reactor, options, load, ending)
     except CrewError as error:
         options.refuse(str(error))
 
@@ -146,9 +162,32 @@ def worker_health(status: WorkerStatus) -> Health:
     return Health(bool(pool.idle or pool.busy), text)
 
 
-def _worker(reactor: Any, options: WorkerOptions, load: Load, ending: Ending) -> Worker:
+def _worker_program(reactor: Any, options: WorkerOptions, load: Load, ending: Ending) -> WorkerProgram:
+    loaded = _with_application(load(), options.settings)
+    monitoring: Monitoring | None = None
+    if options.settings["monitor"] is not None:
+        monitoring = Monitoring(reactor, options.settings["monitor"])
+    task_ids = [definition.task_id for definition in loaded.definitions]
+    observer = None if monitoring is None else monitoring.observer(task_ids)
+    return WorkerProgram(ending, _worker(reactor, options, loaded, ending, observer), monitoring)
+
+
+def _with_application(loaded: Loaded, settings: Mapping[str, Any]) -> Loaded:
+    """With the task of a WSGI application, where there is one."""
+    if settings["wsgi"] is None:
+        return loaded
+    # Not before: a process without it has no use for it.
+    from crew_tx.web.wsgi import wsgi_task
+
+    application = load_application(settings["wsgi"])
+    serving = wsgi_task(application, settings["as"], settings["max-message-size"])
+    return loaded._replace(definitions=[*loaded.definitions, serving])
+
+
+def _worker(
+    reactor: Any, options: WorkerOptions, loaded: Loaded, ending: Ending, observer: ICallObserver | None
+) -> Worker:
     settings = options.settings
-    loaded = load()
     return Worker(
         reactor,
         options.brokers,
@@ -159,14 +198,35 @@ def _worker(reactor: Any, options: WorkerOptions, load: Load, ending: Ending) ->
         queue_type=settings["queue-type"],
         max_stuck=settings["max-stuck"],
         drain=settings["drain"],
+        ack=settings["ack"],
+        ack_timeout=settings["ack-timeout"],
         max_message_size=settings["max-message-size"],
         allow_pickle=settings["allow-pickle"],
         settings={"options": _shown(options), **loaded.settings},
+        on_refusal=settings["on-refusal"],
         on_fatal=ending.fatal,
         on_asked=ending.asked,
         allowed=allowed_rights(settings),
         commands=loaded.commands,
+        observer=observer,
+        tracing=new_tracing() if settings["tracing"] else None,
+        processes=ProcessOptions(
+            isolated_command(loaded.modules),
+            environment_for_tasks(),
+            settings["processes"] or os.cpu_count() or 1,
+            settings["process-calls"],
+        ),
+        signing_keys=options.signing_keys,
     )
+
+
+def new_tracing() -> IRequestTracing:
+    """:raises ConfigurationError: if OpenTelemetry is not installed."""
+    try:
+        from crew_tx.tracing import Tracing
+    except ImportError as error:
+        raise ConfigurationError(f"--tracing: {error}") from None
+    return Tracing()
 
 
 def allowed_rights(settings: Mapping[str, Any]) -> list[Right]:
@@ -188,6 +248,7 @@ def _supervisor(reactor: Any, options: WorkerOptions, command: list[str], ending
         reactor,
         command,
         {**environment, **_child_environment(options)},
+        environment_of=_own_environment(settings["monitor"]),
         forks=settings["forks"],
         drain=settings["drain"],
         ending=ending,
@@ -205,6 +266,13 @@ def _child_environment(options: WorkerOptions) -> dict[str, str]:
         # What tasks print is passed on line by line.
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _own_environment(monitor: str | None) -> Callable[[int], dict[str, str]]:
+    """What one child of several has for itself, by its number from 1."""
+    if monitor is None:
+        return lambda number: {}
+    return lambda number: {SETTINGS["monitor"].variable: endpoint_of_fork(monitor, number)}
 
 
 def _shown(options: WorkerOptions) -> dict[str, Any]:

@@ -17,7 +17,12 @@ from crew_tx.topology import check_name
 
 Reader = Callable[[str], object]
 
+#: An endpoint to be watched at.
+MONITOR = "tcp:9464:interface=127.0.0.1"
+
 _SHOWN = 40
+_TCP = re.compile(r"tcp:\d+")
+_INTERFACE = re.compile(r":interface=[^:]")
 _YES = ("1", "yes", "true", "on")
 _NO = ("0", "no", "false", "off")
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|[KMG]i?B?)", re.IGNORECASE | re.ASCII)
@@ -95,6 +100,36 @@ def worker_name(text: str) -> str:
         check_name("worker", text)
     except InvalidArgumentError as error:
         raise ValueError(f"takes a name: {error}") from None
+    return text
+
+
+def site_name(text: str) -> str:
+    """What a site is called between gateways and workers."""
+    try:
+        check_name("site", text)
+    except InvalidArgumentError as error:
+        raise ValueError(f"takes a name: {error}") from None
+    return text
+
+
+def application_name(text: str) -> str:
+    """A module or a file, and the name of an application in it."""
+    module, _, name = text.rpartition(":")
+    if not module or not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"takes MODULE:NAME, such as shop.wsgi:application, not {shown(text)}")
+    return text
+
+
+def endpoint_that_says_who(text: str) -> str:
+    """Where to listen: it says who can connect, so that nobody can by mistake."""
+    if text.startswith("unix:"):
+        return text
+    if not _TCP.match(text):
+        raise ValueError(f"takes an endpoint such as {MONITOR}, not {shown(text)}")
+    if not _INTERFACE.search(text):
+        raise ValueError(
+            "would listen to all machines: add :interface=127.0.0.1, or :interface=0.0.0.0 if all may read it"
+        )
     return text
 
 

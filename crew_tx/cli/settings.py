@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from crew_tx.cli.readers import (
     Reader,
+    application_name,
     choice,
+    endpoint_that_says_who,
     flag,
     host,
     names,
     readable_file,
     seconds,
     services,
+    site_name,
     size,
     some_text,
     whole_number,
     worker_name,
 )
+from crew_tx.tasks.processes.pool import PROCESS_CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ LOGS = (
     Setting("log-format", "text or json [text]", choice("text", "json"), default="text"),
 )
 
+SIGNING_KEYS = Setting(
+    "signing-keys", "file with the keys that calls, commands and replies are signed by", readable_file
+)
+
 _MESSAGE_SIZE = whole_number(1024, 1_000_000_000)
 _LARGEST_MESSAGE = 16 * 1024 * 1024
 
@@ -79,10 +87,28 @@ OPTIONS = (
     Setting("tls-ca", "use TLS, and trust the authorities in this PEM file", readable_file),
     Setting("tls-cert", "use TLS, and show the certificate in this PEM file", readable_file),
     Setting("tls-key", "PEM file of the certificate's key", readable_file),
+    Setting(
+        "on-refusal",
+        "end or wait, where all brokers refuse for good [end]",
+        choice("end", "wait"),
+        default="end",
+    ),
+    SIGNING_KEYS,
     Setting("threads", "tasks that run at once [8]", whole_number(1, 10_000), default=8),
     Setting("forks", "processes under one supervisor; 0 for none [0]", whole_number(0, 1_000), default=0),
     Setting("prefetch", "calls that each queue sends ahead [threads + 2]", whole_number(1, 65_535)),
     Setting("max-stuck", "stuck threads past which it gives up [2 x threads]", whole_number(0, 100_000)),
+    Setting(
+        "processes",
+        'tasks of isolation="process" that run at once [the number of CPUs]',
+        whole_number(1, 1_000),
+    ),
+    Setting(
+        "process-calls",
+        "calls that such a process runs before it is replaced [1000]",
+        whole_number(1, 1_000_000_000),
+        default=PROCESS_CALLS,
+    ),
     Setting("queue-type", "classic or quorum [classic]", choice("classic", "quorum"), default="classic"),
     Setting(
         "max-message-size",
@@ -112,9 +138,29 @@ OPTIONS = (
         default=False,
         is_flag=True,
     ),
+    Setting(
+        "monitor",
+        "where to serve /metrics, /healthz and /readyz, as tcp:9464:interface=127.0.0.1",
+        endpoint_that_says_who,
+    ),
+    Setting("wsgi", "serve a WSGI application, MODULE:NAME, to gateways; with --as", application_name),
+    Setting("as", "what gateways call the site that --wsgi serves", site_name),
+    Setting("tracing", "make OpenTelemetry's spans of tasks", flag, default=False, is_flag=True),
     Setting("name", "what the worker's id begins with [worker]", worker_name, default="worker"),
     CONFIG,
     *LOGS,
+    Setting(
+        "ack",
+        "when a call is acknowledged: once its reply is written, or confirmed [written]",
+        choice("written", "confirmed"),
+        default="written",
+    ),
+    Setting(
+        "ack-timeout",
+        "the broker's, in seconds; a call that runs nearly as long is acknowledged before; 0 for none [1800]",
+        seconds,
+        default=1800.0,
+    ),
     Setting("drain", "seconds that running tasks have left when it stops [30]", seconds, default=30.0),
 )
 
@@ -124,7 +170,7 @@ SETTINGS = by_name((*OPTIONS, SERVICES))
 TLS_PARTS = ("tls-ca", "tls-cert", "tls-key")
 URL_PARTS = ("host", "port", "username", "password-file", "vhost", *TLS_PARTS)
 #: What the command line ``crew`` can be told of a broker.
-BROKER_SETTINGS = {name: SETTINGS[name] for name in ("broker", *URL_PARTS, CONFIG.name)}
+BROKER_SETTINGS = {name: SETTINGS[name] for name in ("broker", *URL_PARTS, SIGNING_KEYS.name, CONFIG.name)}
 
 BROKER = "CREW_BROKER"
 

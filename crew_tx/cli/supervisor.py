@@ -52,6 +52,7 @@ class Supervisor(ProcessMonitor):
     :param reactor: the reactor; a test gives it a clock that spawns.
     :param command: what each of them runs.
     :param environment: its variables.
+    :param environment_of: gives those that one of them has for itself, by its number from 1.
     :param forks: how many.
     :param drain: the seconds that a worker takes to drain.
     :param ending: what this process ends by, if a worker can't go on.
@@ -68,6 +69,7 @@ class Supervisor(ProcessMonitor):
         forks: int,
         drain: float,
         ending: Ending,
+        environment_of: Callable[[int], dict[str, str]] = lambda number: {},
     ) -> None:
         self._notices = PipedNotices(reactor)
         self._spawner = Spawner(reactor, self._ended, self._notices.received)
@@ -77,10 +79,11 @@ class Supervisor(ProcessMonitor):
         self.killTime = ceil(drain + _SPARE_KILL_TIME)
         self._ending = ending
         self._waiting: list[Deferred[None]] = []
-        names = [f"fork-{number}" for number in range(1, forks + 1)]
-        self._wanted = set(names)
-        for name in names:
-            self.addProcess(name, command, env={**environment, CHILD: name})
+        self._wanted: set[str] = set()
+        for number in range(1, forks + 1):
+            name = f"fork-{number}"
+            self._wanted.add(name)
+            self.addProcess(name, command, env={**environment, **environment_of(number), CHILD: name})
 
     def stopProcess(self, name: str) -> None:
         """Let a process drain, and kill it if it takes too long."""

@@ -9,7 +9,8 @@ from io import StringIO
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
-from crew_tx.cli.broker_options import BrokerOptions, is_loopback
+from crew_tx.cli.broker_options import BrokerOptions
+from crew_tx.cli.listening import is_loopback
 from crew_tx.cli.settings import BROKER_OPTIONS, SETTINGS
 
 MIB = 1024 * 1024

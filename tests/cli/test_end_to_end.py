@@ -8,7 +8,9 @@ import re
 import signal
 import sys
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+from crew_tx.testing.rabbitmq import shared_node
 from crew_tx.topology import task_queue_name
 from tests.cli.programs import TWIST, TWISTD, Program, ProgramTestCase, children_of, wait_until_ended
 
@@ -103,6 +105,43 @@ class RefusalTests(ProgramTestCase):
     def test_a_missing_virtual_host_ends_it_with_78(self) -> None:
         """It is named."""
         self.assertIn("nowhere", self.refused(sys.executable, self.script, "--vhost=nowhere"))
+
+    def test_a_broker_that_refuses_is_not_all_of_a_list(self) -> None:
+        """The worker goes to the other one; it tells of the refusal once, and not by its last words."""
+        wrong = self.url.replace("guest:guest", "guest:secret")
+        # Whichever of them each begins with.
+        for _ in range(3):
+            program = self.start(sys.executable, self.script, CREW_BROKER=f"{wrong},{self.url},{wrong}")
+            program.wait_for(READY)
+            self.assertLessEqual(program.out.count("refused the user 'guest'"), 2)
+            program.signal()
+            self.assertEqual(0, program.ended(), program.out + program.err)
+            self.assertEqual("", program.err)
+
+    def test_a_list_that_refuses_ends_it_with_78(self) -> None:
+        """Once each has; one line says so of both."""
+        wrong = self.url.replace("guest:guest", "nobody:secret")
+        both = f"{wrong},{self.url.replace('guest:guest', 'noone:secret')}"
+        message = self.refused(*TWISTD, self.script, CREW_BROKER=both)
+        for name in ("'nobody'", "'noone'"):
+            self.assertIn(name, message)
+        self.assertNotIn("secret", message)
+
+    def test_one_that_is_told_to_wait_is_there_when_it_is_let_in(self) -> None:
+        """It says so once, and consumes when the password is right."""
+        user = f"waits-{uuid4().hex[:8]}"
+        ctl = shared_node().ctl
+        ctl("add_user", user, "another")
+        self.addCleanup(ctl, "delete_user", user)
+        ctl("set_permissions", user, ".*", ".*", ".*")
+        url = self.url.replace("guest:guest", f"{user}:secret")
+        program = self.start(*TWISTD, "--on-refusal=wait", self.script, CREW_BROKER=url)
+        program.wait_for(f"refuses, trying on: .* refused the user '{user}'")
+        ctl("change_password", user, "secret")
+        program.wait_for(READY)
+        self.assertEqual(1, program.out.count("refused the user"), program.out)
+        program.signal()
+        self.assertEqual(0, program.ended(), program.out)
 
 
 class WrongUseTests(ProgramTestCase):

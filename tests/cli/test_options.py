@@ -69,26 +69,39 @@ class WorkerOptionsTests(OptionsTestCase):
             "tls-ca": path,
             "tls-cert": path,
             "tls-key": path,
+            "on-refusal": "wait",
+            "signing-keys": self.file(f"k = {'A' * 44}"),
             "threads": "1",
             "forks": "2",
             "prefetch": "3",
             "max-stuck": "4",
+            "processes": "5",
+            "process-calls": "6",
             "max-message-size": "5000",
+            "monitor": "unix:/m",
+            "wsgi": "shop.wsgi:application",
+            "as": "shop",
             "queue-type": "quorum",
             "name": "n",
             "config": config,
             "logging": "error",
             "log-format": "json",
+            "ack": "confirmed",
+            "ack-timeout": "60",
             "drain": "0",
         }
         arguments = [f"--{name}={text}" for name, text in given.items()]
-        names = ("verbose", "allow-pickle", "allow-eval", "allow-kill", "deny-steer")
+        names = ("verbose", "allow-pickle", "allow-eval", "allow-kill", "deny-steer", "tracing")
         options = self.parsed(*arguments, *(f"--{name}" for name in names), "a.py")
         numbers = {"port": 1, "threads": 1, "forks": 2, "prefetch": 3, "max-stuck": 4, "drain": 0.0}
+        numbers |= {"processes": 5, "process-calls": 6}
         numbers["max-message-size"] = 5000
+        numbers["ack-timeout"] = 60.0
         flags = dict.fromkeys(names, True)
         self.assertEqual({**given, **numbers, **flags, "services": ()}, options.settings)
         self.assertEqual(["amqps://u@h:1/v"], [str(url) for url in options.brokers])
+        assert options.signing_keys is not None
+        self.assertEqual(["k"], options.signing_keys.ids)
 
     def test_the_seeds_short_options_are_there(self) -> None:
         """``-H HOST -P PORT -v``."""
@@ -126,7 +139,7 @@ class WorkerOptionsTests(OptionsTestCase):
             (self.file("threads = 1"), "has no table [worker]"),
             (
                 self.file("[worker]\nthread = 1"),
-                "[worker] has an unknown key 'thread'; known are allow-eval, allow-kill, allow-pickle, ",
+                "[worker] has an unknown key 'thread'; known are ack, ack-timeout, allow-eval, ",
             ),
         ):
             self.err.truncate(0)

@@ -20,15 +20,23 @@ DEFAULTS = {
     "tls-ca": None,
     "tls-cert": None,
     "tls-key": None,
+    "signing-keys": None,
     "threads": 8,
     "forks": 0,
     "prefetch": None,
     "max-stuck": None,
+    "on-refusal": "end",
+    "processes": None,
+    "process-calls": 1000,
     "max-message-size": 16 * 1024 * 1024,
     "allow-pickle": False,
     "allow-eval": False,
     "allow-kill": False,
     "deny-steer": False,
+    "monitor": None,
+    "wsgi": None,
+    "as": None,
+    "tracing": False,
     "queue-type": "classic",
     "name": "worker",
     "config": None,
@@ -36,6 +44,8 @@ DEFAULTS = {
     "logging": "info",
     "log-format": "text",
     "drain": 30.0,
+    "ack": "written",
+    "ack-timeout": 1800.0,
     "services": (),
 }
 
@@ -122,7 +132,7 @@ class GatherTests(SynchronousTestCase):
         for key in ("thread", "config", "max_stuck"):
             error = self.assertRaises(ConfigurationError, gather, {}, {}, {key: 1}, "c.toml")
             self.assertIn(
-                f"c.toml: [worker] has an unknown key '{key}'; known are allow-eval, allow-kill, ",
+                f"c.toml: [worker] has an unknown key '{key}'; known are ack, ack-timeout, allow-eval, ",
                 str(error),
             )
             self.assertNotIn("config,", str(error))

@@ -40,7 +40,7 @@ def task(task_id: str) -> TaskDefinition:
 
 def load() -> Loaded:
     """One task, and what its module gave to run()."""
-    return Loaded([task("a")], {"counter": 0}, [COMMAND])
+    return Loaded([task("a")], {"counter": 0}, [COMMAND], ["/modules/a.py"])
 
 
 class ProgramTestCase(SynchronousTestCase):
@@ -92,19 +92,41 @@ class WorkerProgramTests(ProgramTestCase):
                 super().__init__(reactor, *arguments, **options)
 
         self.patch(sys.modules["crew_tx.cli.program"], "Worker", Noted)
-        self.program("--prefetch=5", "--queue-type=quorum", "--max-stuck=6", "--drain=7")
+        self.program(
+            "--prefetch=5",
+            "--queue-type=quorum",
+            "--max-stuck=6",
+            "--drain=7",
+            "--on-refusal=wait",
+            "--ack=confirmed",
+        )
         names = (
             "threads",
             "prefetch",
             "queue_type",
             "max_stuck",
             "drain",
+            "on_refusal",
+            "ack",
+            "ack_timeout",
             "on_fatal",
             "on_asked",
             "commands",
         )
         self.assertEqual(
-            [8, 5, "quorum", 6, 7.0, self.ending.fatal, self.ending.asked, [COMMAND]],
+            [
+                8,
+                5,
+                "quorum",
+                6,
+                7.0,
+                "wait",
+                "confirmed",
+                1800.0,
+                self.ending.fatal,
+                self.ending.asked,
+                [COMMAND],
+            ],
             [given[name] for name in names],
         )
 
@@ -128,7 +150,7 @@ class WorkerProgramTests(ProgramTestCase):
 
         for wrong, words in (
             (missing, "there is no file a.py"),
-            (lambda: Loaded([task("a"), task("a")], {}, []), "the task id 'a' is taken"),
+            (lambda: Loaded([task("a"), task("a")], {}, [], []), "the task id 'a' is taken"),
         ):
             err = StringIO()
             self.patch(sys, "__stderr__", err)

@@ -14,7 +14,8 @@ from twisted.scripts.twistd import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.cli.program import WorkerProgram
-from crew_tx.cli.worker import Options, makeService, share_logging
+from crew_tx.cli.service import share_logging
+from crew_tx.cli.worker import Options, makeService
 
 SERVICE = """
 from crew_tx.worker import Task

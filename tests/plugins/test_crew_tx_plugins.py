@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 import crew_tx
+from crew_tx.cli.broker_options import BrokerOptions
+from crew_tx.cli.gateway_options import GatewayOptions
 from crew_tx.cli.options import WorkerOptions
 
 ROOT = Path(crew_tx.__file__ or "").parent.parent
@@ -27,6 +29,13 @@ class PluginTests(SynchronousTestCase):
         verifyObject(IServiceMaker, maker)
         self.assertIsInstance(maker.options(), WorkerOptions)
         self.assertTrue(callable(maker.makeService))
+
+    def test_the_broker_and_the_gateway_are_found(self) -> None:
+        """Each with its options."""
+        makers = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
+        for name, options in (("crew-broker", BrokerOptions), ("crew-gateway", GatewayOptions)):
+            self.assertIsInstance(makers[name].options(), options)
+            self.assertTrue(callable(makers[name].makeService))
 
     def test_the_folders_are_twisteds_own(self) -> None:
         """A file __init__.py would hide Twisted's."""

@@ -17,3 +17,10 @@ broker = ServiceMaker(
     "An AMQP broker for development, tests and demonstrations.",
     "crew-broker",
 )
+
+gateway = ServiceMaker(
+    "crew_tx gateway",
+    "crew_tx.cli.gateway",
+    "Calls, results and events over HTTP.",
+    "crew-gateway",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from crew_tx.cli.crew.exits import FAILED, OK, NoAnswerError, UsageError
@@ -77,7 +78,7 @@ async def tasks(session: Session) -> int:
     found: dict[str, list[Any]] = {}
     for answer in answers.good:
         for task in answer.get("tasks", []):
-            kind = "reactor" if task.get("async") else "thread"
+            kind = "reactor" if task.get("async") else task.get("isolation", "thread")
             row = [task.get("id"), task.get("queue"), task.get("timeout"), kind]
             found.setdefault(json_text(row), [*row, 0])[-1] += 1
     columns = ("task", "queue", "time limit", "runs in", "workers")
@@ -102,6 +103,17 @@ async def stacks(session: Session) -> int:
         session.output.text("\n\n".join(texts), answers.all)
     else:
         session.output.note("nothing runs")
+    return answers.told(session)
+
+
+async def errors(session: Session) -> int:
+    """What ended with an error lately, the latest first."""
+    answers = await _asked(session, "errors")
+    found = [{"wid": answer["wid"], **each} for answer in answers.good for each in answer.get("errors", [])]
+    found.sort(key=lambda each: each["time"], reverse=True)
+    columns = ("time", "wid", "task", "id", "kind", "type", "message")
+    rows = [[_time_text(each["time"]), *(each[name] for name in columns[1:])] for each in found]
+    session.output.table(columns, rows, answers.all, "no call has ended with an error")
     return answers.told(session)
 
 
@@ -208,3 +220,8 @@ async def _ordered(session: Session, name: str, given: dict[str, Any]) -> int:
     rows = [[answer.get(column) for column in columns] for answer in answers.good]
     session.output.table(columns, rows, answers.all)
     return answers.told(session)
+
+
+def _time_text(seconds: float) -> str:
+    """Local time, to the second."""
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")

@@ -25,7 +25,7 @@ from crew_tx.cli.crew.output import Output, make_output
 from crew_tx.cli.crew.parser import PROGRAM, make_parser
 from crew_tx.cli.crew.running import RunInterruptedError, Running
 from crew_tx.cli.crew.session import Session
-from crew_tx.cli.crew.told import brokers_of
+from crew_tx.cli.crew.told import brokers_of, signing_keys_of
 from crew_tx.cli.settings import BROKER_SETTINGS
 from crew_tx.errors import CrewError
 
@@ -70,11 +70,12 @@ def _run(arguments: Namespace, output: Output) -> int:
     if not arguments.needs_broker:
         local: Any = verb
         return int(local(arguments, output))
-    brokers = brokers_of({name: text for name, text in vars(arguments).items() if name in BROKER_SETTINGS})
+    told = {name: text for name, text in vars(arguments).items() if name in BROKER_SETTINGS}
+    brokers, keys = brokers_of(told), signing_keys_of(told)
     # Only now: what is wrong is told quicker without it.
     from twisted.internet import reactor
 
-    session = Session(reactor, arguments, brokers, output)
+    session = Session(reactor, arguments, brokers, output, keys)
     return Running(reactor).run(lambda: verb(session))
 
 

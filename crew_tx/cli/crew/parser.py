@@ -17,6 +17,7 @@ SERIALIZERS = ("cbor", "json", "text", "bytes")
 SHELLS = ("bash", "zsh", "fish")
 _CONNECT_TIMEOUT = 5.0
 _LONGEST_WAIT = 3600.0
+_LONGEST_PAUSE = 60.0
 
 _TARGET = "a worker's id or name, or the name of a service, queue or task; all workers if left out"
 _TASK = "the task's id; for a service's method service.method"
@@ -116,7 +117,7 @@ def _add_common(parser: Parser) -> None:
 
 def _add_setting(group: Any, setting: Setting) -> None:
     names = [f"-{setting.short}"] if setting.short else []
-    is_file = setting.name in ("config", "password-file") or setting.name.startswith("tls-")
+    is_file = setting.name in ("config", "password-file", "signing-keys") or setting.name.startswith("tls-")
     help = setting.help.replace("its table [worker] has these options as keys", "its table [crew] has these")
     group.add_argument(
         *names,
@@ -148,6 +149,13 @@ def _some_seconds(text: str) -> float:
     value: Any = seconds(text)
     if not 0 < value <= _LONGEST_WAIT:
         raise ValueError(f"takes a number of seconds, over 0 and up to {_LONGEST_WAIT:g}, not {shown(text)}")
+    return float(value)
+
+
+def _pause(text: str) -> float:
+    value: Any = seconds(text)
+    if value > _LONGEST_PAUSE:
+        raise ValueError(f"takes a number of seconds, 0 to {_LONGEST_PAUSE:g}, not {shown(text)}")
     return float(value)
 
 
@@ -213,12 +221,27 @@ def _map(verbs: Any) -> None:
         help="items at a time, results that are not printed yet included [100]",
     )
     verb.add_argument("--unordered", action="store_true", help="print results as they come")
+    verb.add_argument("--with-items", action="store_true", help="print maps of item and value, or error")
     verb.add_argument(
         "--retries",
         type=_typed(whole_number(0, 1_000_000)),
         default=0,
         metavar="N",
         help="call again so often where a call fails [0]",
+    )
+    verb.add_argument(
+        "--retry-pause",
+        type=_typed(_pause),
+        default=0.0,
+        metavar="SECONDS",
+        help="before that, twice as long each time; up to 60 [0]",
+    )
+    verb.add_argument(
+        "--stragglers",
+        type=_typed(whole_number(0, 100_000)),
+        default=0,
+        metavar="N",
+        help="call for so many late items a second time at the end; for tasks that may run twice [0]",
     )
     verb.add_argument(
         "--errors", choices=("raise", "value"), default="raise", help="end with the first, or go on [raise]"
@@ -296,6 +319,7 @@ _LOOKING = {
     "tasks": "ask workers for their tasks",
     "active": "ask workers what runs, for how long and for whom",
     "stacks": "ask workers where in its code each running task is",
+    "errors": "ask workers which calls they answered with an error lately",
 }
 #: Those that steer all workers, if all is what is meant.
 _STEERING = {

@@ -14,6 +14,7 @@ from crew_tx.amqp.uri import BrokerURL
 from crew_tx.cli.crew.output import Output
 from crew_tx.client import Client
 from crew_tx.errors import ConnectionLostError
+from crew_tx.signing import SigningKeys
 
 _NAME = "crew"
 
@@ -30,6 +31,7 @@ class Session:
     arguments: Namespace
     brokers: list[BrokerURL]
     output: Output
+    signing_keys: SigningKeys | None = None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -38,7 +40,7 @@ class Session:
 
         :raises CrewError: as ``Client.connect``.
         """
-        client = Client(self.reactor, self.brokers, name=_NAME)
+        client = Client(self.reactor, self.brokers, name=_NAME, signing_keys=self.signing_keys)
         try:
             await client.connect(self.arguments.connect_timeout)
             yield client

@@ -1,4 +1,4 @@
-"""Which broker ``crew`` was told of: by its options, the environment or a file, as a worker is."""
+"""The broker and keys that ``crew`` was told of: by options, the environment or a file, as a worker is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from crew_tx.amqp.uri import BrokerURL
-from crew_tx.cli.brokers import broker_urls
+from crew_tx.cli.brokers import broker_urls, read_signing_keys
 from crew_tx.cli.files import config_path, read_tables
-from crew_tx.cli.precedence import gather, values_of
+from crew_tx.cli.precedence import Given, gather, values_of
 from crew_tx.cli.settings import BROKER_SETTINGS, CONFIG
+from crew_tx.signing import SigningKeys
 
 TABLE, WORKERS_TABLE = "crew", "worker"
 
@@ -22,10 +23,24 @@ def brokers_of(command_line: Mapping[str, str]) -> list[BrokerURL]:
     :param command_line: texts by the names of options.
     :raises ConfigurationError: naming what is wrong and where it was found, never a password.
     """
+    given = _given(command_line)
+    return broker_urls(given, values_of(given))
+
+
+def signing_keys_of(command_line: Mapping[str, str]) -> SigningKeys | None:
+    """
+    The keys to sign with; None where there are none.
+
+    :raises ConfigurationError: as :func:`brokers_of`, and never with a secret.
+    """
+    given = _given(command_line)
+    return read_signing_keys(given, values_of(given))
+
+
+def _given(command_line: Mapping[str, str]) -> dict[str, Given]:
     path = config_path(command_line, os.environ)
     file = {} if path is None else _file_settings(path)
-    given = gather(command_line, os.environ, file, str(path), table=TABLE, settings=BROKER_SETTINGS)
-    return broker_urls(given, values_of(given))
+    return gather(command_line, os.environ, file, str(path), table=TABLE, settings=BROKER_SETTINGS)
 
 
 def _file_settings(path: str) -> dict[str, Any]:
