@@ -15,6 +15,11 @@ _DEFAULT_MINUTES = "10"
 _REPORT_SECONDS = 30.0
 
 
+def minutes() -> float:
+    """How long a long form goes on."""
+    return float(os.environ.get(MINUTES_VARIABLE, _DEFAULT_MINUTES))
+
+
 def seeds(name: str) -> Iterator[int]:
     """
     Seeds, from one that nobody has chosen on, until the time is over.
@@ -23,7 +28,7 @@ def seeds(name: str) -> Iterator[int]:
     """
     first = SystemRandom().randrange(2**32)
     begun = time.monotonic()
-    end = begun + float(os.environ.get(MINUTES_VARIABLE, _DEFAULT_MINUTES)) * 60
+    end = begun + minutes() * 60
     reported = begun
     for number in count():
         now = time.monotonic()
