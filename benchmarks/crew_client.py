@@ -1,4 +1,4 @@
-"""crew_tx's client: URL CALLS WINDOW SINGLE [--persistent]."""
+"""crew_tx's client: URL CALLS WINDOW SINGLE [--persistent] [--signed]."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from measure import measure
+from signing_keys import KEYS
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
@@ -13,7 +14,7 @@ from crew_tx import Client
 
 
 async def main(reactor: Any, url: str, calls: str, window: str, single: str, *flags: str) -> None:
-    client = Client(reactor, url)
+    client = Client(reactor, url, signing_keys=KEYS if "--signed" in flags else None)
     await client.connect()
     persistent = "--persistent" in flags
 

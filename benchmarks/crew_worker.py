@@ -1,10 +1,11 @@
-"""crew_tx's worker: URL. Prints a line when it consumes."""
+"""crew_tx's worker: URL [--signed]. Prints a line when it consumes."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from signing_keys import KEYS
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
@@ -18,10 +19,11 @@ def add(req: dict[str, int]) -> int:
     return req["x"] + req["y"]
 
 
-async def main(reactor: Any, url: str) -> None:
+async def main(reactor: Any, url: str, *flags: str) -> None:
     # As every worker of crew_tx has it.
     sys.setswitchinterval(0.0005)
-    worker = Worker(reactor, parse_all(url), collect(globals()))
+    keys = KEYS if "--signed" in flags else None
+    worker = Worker(reactor, parse_all(url), collect(globals()), signing_keys=keys)
     worker.startService()
     reactor.addSystemEventTrigger("before", "shutdown", worker.stopService)
     await worker.when_ready()
@@ -30,4 +32,4 @@ async def main(reactor: Any, url: str) -> None:
 
 
 if __name__ == "__main__":
-    task.react(lambda reactor, url: Deferred.fromCoroutine(main(reactor, url)), sys.argv[1:])
+    task.react(lambda reactor, *args: Deferred.fromCoroutine(main(reactor, *args)), sys.argv[1:])
