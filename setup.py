@@ -11,9 +11,15 @@ HERE = Path(__file__).resolve().parent
 
 #: What the tests import beside the package itself.
 TEST = [
+    "django>=5.1",
+    "flask>=3",
     "hypothesis>=6.100",
+    "opentelemetry-sdk>=1.20",
     "pamqp>=3.3",
     "pika>=1.3",
+    "prometheus-client>=0.20",
+    "psycopg[binary]>=3.1",
+    "pymysql>=1.1",
     "rich>=13",
     "setuptools>=77",
     "trustme>=1.1",
@@ -47,7 +53,15 @@ setup(
     keywords="amqp rabbitmq twisted rpc task queue",
     python_requires=">=3.11",
     install_requires=["twisted[tls]>=22.8.0", "txamqp>=0.8.2", "cbor2>=5.9,!=6.0.*,!=6.1.0"],
-    extras_require={"cli": ["rich>=13"], "zstd": ["zstandard>=0.22"], "test": TEST, "docs": DOCS, "dev": DEV},
+    extras_require={
+        "cli": ["rich>=13"],
+        "metrics": ["prometheus-client>=0.20"],
+        "tracing": ["opentelemetry-api>=1.20"],
+        "zstd": ["zstandard>=0.22"],
+        "test": TEST,
+        "docs": DOCS,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["crew = crew_tx.cli.crew.main:script"]},
     # The root is named, so that an editable install puts the whole of it on the
     # path: Twisted looks for plugins in the folders twisted/plugins of the path.
@@ -55,6 +69,6 @@ setup(
     # twisted.plugins is Twisted's own package: ours adds one file to its folder,
     # and has no __init__.py, which would hide Twisted's.
     packages=[*find_packages(include=["crew_tx", "crew_tx.*"]), "twisted.plugins"],
-    package_data={"crew_tx": ["py.typed"], "crew_tx.amqp": ["*.xml"]},
+    package_data={"crew_tx": ["py.typed"], "crew_tx.amqp": ["*.xml"], "crew_tx.web": ["page/*"]},
     zip_safe=False,
 )

@@ -3,7 +3,7 @@ Run tests on one version of RabbitMQ after the other.
 
     python scripts/_brokers.py all|VERSION[,VERSION...] [TRIAL ARGUMENT...]
 
-Without arguments for trial, the contract suite. The last lines count, one for
+Without arguments for trial, the contract suite and the fault suite. The last lines count, one for
 each version. A version that is asked for by name has to be there; of all those
 that can be had, one that can't be had here is named and passed over.
 """
@@ -19,7 +19,10 @@ from _counted_trial import count_line, run_trial
 from crew_tx.testing.rabbitmq import RabbitMQError, RabbitMQMissingError, RabbitMQNode, install_rabbitmq
 
 ALL = ("3.10", "4.0", "4.3")
-SUITE = ("tests.contract",)
+SUITE = ("tests.contract", "tests.faults")
+
+#: Names the version to the tests that start nodes of their own.
+VERSION_VARIABLE = "CREW_TEST_RABBITMQ_VERSION"
 
 
 class Outcome(NamedTuple):
@@ -51,7 +54,7 @@ def outcome(version: str, tests: list[str], *, required: bool) -> Outcome:
         say(f"RabbitMQ {version}")
         install_rabbitmq(version)
         with RabbitMQNode(version=version) as node:
-            os.environ.update(node.variables)
+            os.environ.update(node.variables | {VERSION_VARIABLE: version})
             return ran(f"RabbitMQ {node.version}", tests)
     except RabbitMQMissingError as error:
         return Outcome(f"RabbitMQ {version}: not run: {error}", ran=False, failed=required)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 from pprint import pformat
 from typing import TextIO
@@ -19,11 +20,13 @@ class Page:
 
     :param out: where to; it is coloured if it is a terminal, unless the
         environment has ``NO_COLOR``.
+    :ivar is_watched: whether somebody sits before it, with a keyboard.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_coloured = out.isatty() and not os.environ.get("NO_COLOR")
+        self.is_watched = out.isatty() and sys.stdin is not None and sys.stdin.isatty()
         self.steps = 0
 
     def heading(self, text: str) -> None:

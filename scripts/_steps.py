@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from _gateway import TourGateway
 from _page import Page, duration
 from _worker_process import WorkerProcess
 from twisted.internet import defer, task
@@ -21,6 +22,7 @@ from crew_tx import (
     UnknownTaskError,
     UnroutableError,
 )
+from crew_tx.amqp.uri import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("services/demo.py", "services/example.py", "services/queries.py")
@@ -30,6 +32,8 @@ READY_SECONDS = 20.0
 #: An outcome that isn't there by then never comes.
 OUTCOME_SECONDS = 15.0
 PAUSE = 0.05
+#: What somebody who looks at the page has at the most.
+LOOK_SECONDS = 60.0
 #: What counts as at once, on a machine that has other things to do as well.
 SOON = 1.0
 
@@ -61,6 +65,8 @@ class Tour:
     def __init__(self, reactor: Any, url: str, page: Page, database: Path) -> None:
         self.page = page
         self.client = Client(reactor, url, name="tour")
+        self.broker = str(parse(url))
+        self.gateway = TourGateway(reactor, url)
         self.worker = WorkerProcess(
             reactor,
             ["--forks", str(FORKS), "--drain", "5", *SERVICES],
@@ -99,6 +105,7 @@ class Tour:
 
     async def end(self) -> None:
         """Leave nothing behind."""
+        await self.gateway.stop()
         await self.client.close()
         await self.worker.stop()
 
@@ -191,6 +198,24 @@ async def call_what_is_not_there(tour: Tour) -> None:
     expect(isinstance(error, UnknownTaskError), "an UnknownTaskError")
 
 
+async def show_the_page(tour: Tour) -> None:
+    """In a browser; who runs the tour at a terminal has time to look."""
+    tour.page.asked(f"twistd crew-gateway --listen tcp:0:interface=127.0.0.1 --broker {tour.broker}")
+    started = tour.seconds()
+    address = await tour.gateway.start()
+    while len(tour.gateway.overview.get("workers", ())) < FORKS:
+        expect(tour.seconds() - started < READY_SECONDS, f"{FORKS} workers on the page")
+        await tour.pause()
+    shown = tour.gateway.overview
+    tour.page.done(
+        f"{address} shows {len(shown['workers'])} workers and {len(shown['errors'])} recent errors",
+        tour.seconds() - started,
+    )
+    if tour.page.is_watched:
+        tour.page.note(f"open it in a browser; Enter goes on, or {LOOK_SECONDS:g} s")
+        await tour.gateway.until_enter(LOOK_SECONDS)
+
+
 async def stop_the_worker(tour: Tour) -> None:
     """It ends what it has begun."""
     tour.page.asked("SIGTERM to the worker")
@@ -217,6 +242,7 @@ STEPS: tuple[tuple[str, Callable[[Tour], Coroutine[Any, Any, None]]], ...] = (
     ("A task that hangs is ended at its limit, and others go on", end_a_hung_task),
     ("A task fails, and its caller sees where", see_a_remote_error),
     ("What nobody offers is refused at once", call_what_is_not_there),
+    ("A page of live workers is there for browsers", show_the_page),
     ("The worker is told to end", stop_the_worker),
     ("All workers are gone", call_when_all_are_gone),
 )

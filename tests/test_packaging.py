@@ -105,6 +105,13 @@ class WheelTests(SynchronousTestCase):
         self.assertIn("crew_tx/amqp/amqp0-9-1.xml", self.files)
         self.assertIn("crew_tx/py.typed", self.files)
 
+    def test_the_status_page_is_in_it(self) -> None:
+        """All of its files, which aren't Python either."""
+        folder = Path(crew_tx.__file__ or "").parent / "web" / "page"
+        names = {f"crew_tx/web/page/{path.name}" for path in folder.iterdir()}
+        self.assertIn("crew_tx/web/page/page.html", names)
+        self.assertEqual(set(), names - set(self.files))
+
     def test_nothing_but_the_package_is_in_it(self) -> None:
         """No tests, no scripts and no services on a user's path."""
         own = ("crew_tx/", "twisted/plugins/", f"crew_tx-{__version__}.dist-info/")

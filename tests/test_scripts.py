@@ -70,6 +70,47 @@ class CountedTrialTests(SynchronousTestCase):
         self.assertEqual((7, "trial ended without a summary"), (code, lines[-1]))
 
 
+class LanesTests(SynchronousTestCase):
+    """All tests, in two lanes."""
+
+    def run_lanes(self, **modules: str) -> tuple[int, list[str]]:
+        """The exit code and the lines, where there are these tests alone."""
+        folder = Path(self.mktemp()).absolute()
+        (folder / "tests" / "cli").mkdir(parents=True)
+        for path in ("tests/__init__.py", "tests/cli/__init__.py"):
+            (folder / path).touch()
+        for name, source in modules.items():
+            (folder / "tests" / name.replace("_in_", "/")).with_suffix(".py").write_text(source)
+        program = (
+            "import sys, _lanes, pathlib; _lanes.TESTS = pathlib.Path('tests'); "
+            "_lanes.FIRST = ('tests.cli',); sys.exit(_lanes.main([]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(folder)])},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    def test_both_are_counted(self) -> None:
+        """And both are shown, one behind the other."""
+        code, lines = self.run_lanes(test_made_up=MODULE, cli_in_test_made_up=MODULE)
+        self.assertEqual((0, "6 passed, 0 failed, 2 skipped"), (code, lines[-1]))
+        self.assertEqual(2, sum("test_passes_too" in line for line in lines))
+
+    def test_a_failure_in_either_is_one(self) -> None:
+        """Whichever it is."""
+        for failing, well in (
+            ("test_made_up", "cli_in_test_made_up"),
+            ("cli_in_test_made_up", "test_made_up"),
+        ):
+            code, lines = self.run_lanes(**{failing: MODULE + FAILING, well: MODULE})
+            self.assertEqual((1, "6 passed, 3 failed, 2 skipped"), (code, lines[-1]))
+
+
 class EmbeddedBrokerTests(SynchronousTestCase):
     """A command with the embedded broker, which is there as long as the command."""
 
