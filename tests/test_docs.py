@@ -32,6 +32,7 @@ from crew_tx import errors
 from crew_tx.blocking import Client as BlockingClient
 from crew_tx.broker import BrokerService
 from crew_tx.cli.crew.parser import make_parser
+from crew_tx.cli.gateway_settings import GATEWAY_OPTIONS
 from crew_tx.cli.settings import SETTINGS
 from crew_tx.client import Client
 from crew_tx.control import BuiltinCommands, command
@@ -119,8 +120,10 @@ class NamesTests(SynchronousTestCase):
         self.unknown(ERROR, {*vars(errors), "CancelledError", "KeyError", "ValueError", "TimeoutError"})
 
     def test_every_option_is_there(self) -> None:
-        """A worker's, or one of crew."""
-        options = {f"--{name}" for name in SETTINGS} | set(_options())
+        """A worker's, a gateway's, or one of crew."""
+        options = {f"--{name}" for name in (*SETTINGS, *(each.name for each in GATEWAY_OPTIONS))} | set(
+            _options()
+        )
         self.unknown(OPTION, options | FOREIGN_OPTIONS)
 
     def test_every_argument_is_there(self) -> None:
@@ -131,7 +134,7 @@ class NamesTests(SynchronousTestCase):
         known = {name for function in functions for name in signature(function).parameters}
         of_errors = {"reason", "maybe_sent"}
         of_urls = {"cacertfile", "certfile", "keyfile", "auth_mechanism"}
-        self.unknown(KEYWORD, known | of_errors | of_urls | {"charset", "pidfile"}, moving=False)
+        self.unknown(KEYWORD, known | of_errors | of_urls | {"charset", "interface", "pidfile"}, moving=False)
 
     def test_every_part_of_the_context_is_there(self) -> None:
         """The request's, too."""
@@ -140,7 +143,7 @@ class NamesTests(SynchronousTestCase):
 
     def test_every_variable_is_there(self) -> None:
         """Of the environment."""
-        self.unknown(VARIABLE, {setting.variable for setting in SETTINGS.values()})
+        self.unknown(VARIABLE, {setting.variable for setting in (*SETTINGS.values(), *GATEWAY_OPTIONS)})
 
     def test_every_file_is_there(self) -> None:
         """Under the path that is given."""
@@ -333,8 +336,12 @@ class PagesTests(PageTestCase):
 
 
 def hurry(words: list[str]) -> list[str]:
-    """What keeps a verb from waiting for more answers: there is one worker."""
-    return ["--expect", "1"] if "--expect" in _verb_parsers()[words[0]]._option_string_actions else []
+    """What lets a command wait for the one worker that there is, and for no others."""
+    if words[:2] == ["call", "mgt"]:
+        return ["--timeout=3"]
+    if "--expect" in _verb_parsers()[words[0]]._option_string_actions:
+        return ["--expect=1", "--timeout=30"]
+    return []
 
 
 def _reading(name: str) -> Callable[[PagesTests], Coroutine[Any, Any, None]]:

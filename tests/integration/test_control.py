@@ -45,7 +45,7 @@ class StuckTests(BrokerTestCase):
         calls = [client.call(task, timeout=600) for task in (spin, sleep) for _ in range(4)]
         for call in calls:
             call.addErrback(lambda _: None)
-        while (await client.control("stats", "stuck", expect=1))[0]["busy"] < 8:
+        while (await client.control("stats", "stuck", timeout=10, expect=1))[0]["busy"] < 8:
             pass
         return client, "stuck"
 
@@ -57,7 +57,7 @@ class StuckTests(BrokerTestCase):
             latencies = []
             for _ in range(ROUNDS):
                 begun = time.monotonic()
-                [answers[command]] = await client.control(command, name, expect=1)
+                [answers[command]] = await client.control(command, name, timeout=10, expect=1)
                 latencies.append(time.monotonic() - begun)
             self.assertLess(median(latencies), 0.2, command)
         self.assertEqual(8, answers["stats"]["busy"])

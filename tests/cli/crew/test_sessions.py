@@ -26,7 +26,7 @@ class ArpcTests(CrewTestCase):
 
     def control(self, key: str, name: str) -> list[dict[str, Any]]:
         """What workers answered, one line each."""
-        done = self.fine("call", key, json.dumps({"c": name}))
+        done = self.fine("call", key, json.dumps({"c": name}), "--timeout=3")
         return [json.loads(line) for line in done.out.splitlines()]
 
     def test_they_answer_as_arpcs_did(self) -> None:
@@ -229,7 +229,7 @@ class TerminalTests(CrewTestCase):
     def test_tables_are_plain_where_rich_is_not_there(self) -> None:
         """And have the same words."""
         worker = self.worker()
-        ping = ("ping", self.name, "--expect=1")
+        ping = ("ping", self.name, "--expect=1", "--timeout=10")
         drawn = self.terminal(*ping)
         self.assertEqual(0, drawn.ended(), drawn.text)
         self.write("rich.py", "raise ImportError('not here')")

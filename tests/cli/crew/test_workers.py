@@ -16,7 +16,7 @@ class LookingTests(CrewTestCase):
         worker = self.worker("--threads=2")
         waiting = self.start("call", f"{self.name}.sleep", "60", "--call-id", f"{self.name}-call")
         worker.wait_for("it sleeps")
-        ask = (self.name, "--expect=1")
+        ask = (self.name, "--expect=1", "--timeout=10")
         (ping,) = self.fine("ping", *ask, "--json").json()
         self.assertEqual(worker.process.pid, ping["pid"])
         self.assertEqual(["WID", "HOST", "PID"], self.fine("ping", *ask).out.split("\n")[0].split())
@@ -45,19 +45,19 @@ class RightsTests(CrewTestCase):
     """What a worker allows."""
 
     def refused(self, option: str, *arguments: str) -> None:
-        self.wrong(1, f"start it with{option}", *arguments, self.name, "--expect=1")
+        self.wrong(1, f"start it with{option}", *arguments, self.name, "--expect=1", "--timeout=10")
 
     def test_steering_is_allowed_and_the_rest_is_not(self) -> None:
         """The refusal names the option; commands of the service's own are known."""
         self.worker()
-        steer = (self.name, "--expect=1", "--json")
+        steer = (self.name, "--expect=1", "--timeout=10", "--json")
         (paused,) = self.fine("pause", *steer).json()
         self.assertIs(True, paused["paused"])
         (resumed,) = self.fine("resume", *steer).json()
         self.assertIs(False, resumed["paused"])
         (threads,) = self.fine("threads", "3", *steer).json()
         self.assertEqual(3, threads["threads"])
-        own = self.fine("call", f"mgt.{self.name}", '{"c": "reload", "what": "x"}', "--timeout=0.5")
+        own = self.fine("call", f"mgt.{self.name}", '{"c": "reload", "what": "x"}', "--timeout=3")
         self.assertEqual("x", json.loads(own.out)["reloaded"])
         self.refused(" --allow-eval", "eval", "1 + 1")
         self.refused(" --allow-kill", "kill")
@@ -65,9 +65,9 @@ class RightsTests(CrewTestCase):
     def test_rights_are_given_and_taken_by_options(self) -> None:
         """One each."""
         self.worker("--allow-eval", "--deny-steer")
-        done = self.fine("eval", "worker.status().name", self.name, "--expect=1")
+        done = self.fine("eval", "worker.status().name", self.name, "--expect=1", "--timeout=10")
         self.assertIn(repr(self.name), done.out)
-        self.wrong(1, f"{self.name}-", "eval", "1 / 0", self.name, "--expect=1")
+        self.wrong(1, f"{self.name}-", "eval", "1 / 0", self.name, "--expect=1", "--timeout=10")
         self.refused("out --deny-steer", "drain")
         self.refused("out --deny-steer", "threads", "3")
 
@@ -80,7 +80,7 @@ class EndTests(CrewTestCase):
         worker = self.worker()
         waiting = self.start("call", f"{self.name}.sleep", "1")
         worker.wait_for("it sleeps")
-        (answer,) = self.fine("drain", self.name, "--expect=1", "--json").json()
+        (answer,) = self.fine("drain", self.name, "--expect=1", "--timeout=10", "--json").json()
         self.assertIs(True, answer["draining"])
         self.assertEqual(0, worker.ended(), worker.out)
         self.assertEqual((0, '"slept"\n'), (waiting.ended(), waiting.out))
@@ -88,11 +88,11 @@ class EndTests(CrewTestCase):
     def test_what_a_killed_worker_ran_goes_to_another(self) -> None:
         """It ends at once, with 1, although its task would sleep on."""
         first = self.worker("--allow-kill", "--drain=1000")
-        waiting = self.start("call", f"{self.name}.sleep", "2")
+        waiting = self.start("call", f"{self.name}.sleep", "4")
         first.wait_for("it sleeps")
         (wid,) = first.wait_for(r"worker (\S+) answers")
         second = self.worker()
-        self.fine("kill", wid)
+        self.fine("kill", wid, "--expect=1", "--timeout=10")
         self.assertEqual(1, first.ended(), first.out)
         second.wait_for("it sleeps")
         self.assertEqual((0, '"slept"\n'), (waiting.ended(), waiting.out))
@@ -102,13 +102,13 @@ class EndTests(CrewTestCase):
         program = self.worker("--forks=2", "--allow-kill", ready=2)
         pids = children_of(program.process.pid)
         first, second = program.wait_for(rf"worker ({self.name}-\S+) answers", 2)
-        self.fine("drain", first)
+        self.fine("drain", first, "--expect=1", "--timeout=10")
         program.wait_for("was drained by a command: no other is started")
-        self.fine("kill", second)
+        self.fine("kill", second, "--expect=1", "--timeout=10")
         *_, third = program.wait_for(rf"worker ({self.name}-\S+) answers", 3)
         self.assertIn("another is started", program.out)
         wait_until_ended(pids)
         (pid,) = children_of(program.process.pid)
-        self.fine("drain", third)
+        self.fine("drain", third, "--expect=1", "--timeout=10")
         self.assertEqual(0, program.ended(), program.out)
         wait_until_ended([pid])
