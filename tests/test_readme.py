@@ -9,6 +9,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import crew_tx
 from crew_tx import errors
+from crew_tx.cli.gateway_settings import GATEWAY_OPTIONS
 from crew_tx.cli.settings import BROKER_OPTIONS, OPTIONS, Setting
 from tests.integration.support import BrokerTestCase
 from tests.programs_in_text import page_of
@@ -19,7 +20,11 @@ ERROR = re.compile(r"`([A-Z]\w+Error)`")
 OPTION = re.compile(r"--([a-z][a-z-]*)")
 PLACE = re.compile(r"`((?:docs|services|crew_tx)/[\w/.]*|[A-Z]+\.md)`|\]\((docs/[^)]+)\)")
 #: The options of each program, by the section that has their table.
-TABLES = {"The worker's options": OPTIONS, "The embedded broker": BROKER_OPTIONS}
+TABLES = {
+    "The worker's options": OPTIONS,
+    "The embedded broker": BROKER_OPTIONS,
+    "The web gateway": GATEWAY_OPTIONS,
+}
 MIB = 1024 * 1024
 
 
@@ -42,7 +47,7 @@ def shown_default(option: Setting) -> str:
         return "/"
     if option.name == "memory-limit":
         return f"{option.default // MIB}MiB"  # type: ignore[operator]
-    return f"{option.default:g}" if option.name == "drain" else str(option.default)
+    return f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
 
 
 def programs() -> dict[str, str]:
