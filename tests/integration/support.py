@@ -62,9 +62,10 @@ class BrokerTestCase(TestCase):
         return client
 
     async def worker(self, *tasks: Callable[..., Any], **arguments: Any) -> Worker:
-        """A worker that consumes, of functions that ``Task`` has marked."""
+        """A worker that consumes, of functions that ``Task`` has marked; by a ``url``, or ours."""
         definitions: list[TaskDefinition] = [task.__crew_task__ for task in tasks]  # type: ignore[attr-defined]
-        worker = Worker(reactor, parse_all(self.url), definitions, **{"drain": 2.0, **arguments})
+        urls = parse_all(arguments.pop("url", self.url))
+        worker = Worker(reactor, urls, definitions, **{"drain": 2.0, **arguments})
         worker.startService()
         self.addCleanup(self.stop_worker, worker)
         await worker.when_ready()
