@@ -13,11 +13,14 @@ STOP_SECONDS = 20
 
 
 @contextmanager
-def child(command: list[str], *, piped: bool = False) -> Iterator[subprocess.Popen[str]]:
+def child(
+    command: list[str], *, piped: bool = False, patience: float = STOP_SECONDS
+) -> Iterator[subprocess.Popen[str]]:
     """
     Start a program; end it, if it still runs, on the way out.
 
     :param piped: what it prints comes by its ``stdout``.
+    :param patience: seconds that it may take to end, once it was told.
     """
     stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if piped else (None, None)
     process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, errors="replace")
@@ -25,14 +28,14 @@ def child(command: list[str], *, piped: bool = False) -> Iterator[subprocess.Pop
         yield process
     finally:
         if process.poll() is None:
-            end(process)
+            end(process, patience)
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str], patience: float = STOP_SECONDS) -> None:
     """Ask it to end, and make it."""
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

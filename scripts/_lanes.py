@@ -3,7 +3,8 @@ Run all tests in two lanes beside one another: most of them wait for processes, 
 
     python scripts/_lanes.py
 
-What the one prints comes as it is printed, what the other prints behind it. The
+Each has a RabbitMQ of its own: a test that asks all workers something is answered by none
+of the other lane's. What the one prints comes as it is printed, what the other prints behind it. The
 last line counts both, and the exit code is that of the one that failed.
 """
 
@@ -15,10 +16,17 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from _child import child, exit_code, run_main
+from _child import STOP_SECONDS, child, exit_code, run_main
 from _counted_trial import TRIAL, count_line, relay
+from _with_broker import install_missing
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+from crew_tx.testing.rabbitmq import RabbitMQError
+
+SCRIPTS = Path(__file__).resolve().parent
+TESTS = SCRIPTS.parent / "tests"
+WITH_BROKER = str(SCRIPTS / "_with_broker.py")
+#: Seconds that a lane may take to end: its tests, and then its broker.
+PATIENCE = 2 * STOP_SECONDS
 #: About as long as all others.
 FIRST = ("tests.cli", "tests.contract", "tests.faults")
 
@@ -39,9 +47,15 @@ class Reader(Thread):
 def main(arguments: list[str]) -> int:
     """Run both lanes."""
     others = sorted(set(names()) - set(FIRST))
+    try:
+        # Here, so that they do not both do it.
+        install_missing()
+    except RabbitMQError as error:
+        print(f"no broker: {error}", file=sys.stderr)
+        return 1
     with (
-        child(trial("first", FIRST), piped=True) as first,
-        child(trial("second", others), piped=True) as second,
+        child(lane("first", FIRST), piped=True, patience=PATIENCE) as first,
+        child(lane("second", others), piped=True, patience=PATIENCE) as second,
     ):
         assert first.stdout is not None and second.stdout is not None
         reader = Reader(first.stdout)
@@ -64,10 +78,10 @@ def closed(counted: list[dict[str, int] | None], lanes: list[subprocess.Popen[st
     return max(codes)
 
 
-def trial(name: str, tests: tuple[str, ...] | list[str]) -> list[str]:
-    """The command of a lane, with a folder of its own."""
-    options = [f"--temp-directory=_trial_temp_{name}"]
-    return [sys.executable, "-u", "-X", "faulthandler", "-c", TRIAL, *options, *tests]
+def lane(name: str, tests: tuple[str, ...] | list[str]) -> list[str]:
+    """The command of a lane, with a broker and a folder of its own."""
+    trial = [sys.executable, "-u", "-X", "faulthandler", "-c", TRIAL]
+    return [sys.executable, "-u", WITH_BROKER, *trial, f"--temp-directory=_trial_temp_{name}", *tests]
 
 
 def names() -> list[str]:

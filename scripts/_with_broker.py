@@ -52,9 +52,7 @@ def with_rabbitmq(command: list[str]) -> int:
         say(f"using the broker that {BROKER_VARIABLE} names")
         return run(command, named)
     try:
-        if find_rabbitmq() is None:
-            say("installing rabbitmq-server")
-            install_rabbitmq()
+        install_missing()
         say("starting a RabbitMQ of our own")
         with RabbitMQNode() as node:
             os.environ.update(node.variables)
@@ -62,6 +60,17 @@ def with_rabbitmq(command: list[str]) -> int:
     except RabbitMQError as error:
         print(f"no broker: {error}", file=sys.stderr)
         return 1
+
+
+def install_missing() -> None:
+    """
+    Install RabbitMQ where it is missing.
+
+    :raises RabbitMQError: if that can't be done.
+    """
+    if find_rabbitmq() is None:
+        say("installing rabbitmq-server")
+        install_rabbitmq()
 
 
 def say(text: str) -> None:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from crew_tx.testing.rabbitmq import BROKER_VARIABLE
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 #: Seconds that a broker may take to be gone, once it was told.
 PATIENCE = 20.0
@@ -88,7 +90,12 @@ class LanesTests(SynchronousTestCase):
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(folder)])},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(folder)]),
+                # Which these tests don't use: so no RabbitMQ is started for them.
+                BROKER_VARIABLE: "amqp://127.0.0.1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
