@@ -74,7 +74,9 @@ class GatewayChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """A request has come; it takes as long as it takes to answer it."""
-        self._stop_reading()
+        # A body may come with the head that it was refused for: its connection ends all the same.
+        if not self._is_over:
+            self._stop_reading()
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:

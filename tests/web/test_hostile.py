@@ -84,6 +84,16 @@ class SizeTests(HostileTestCase):
         self.assertEqual(1, visitor.received.count(b"HTTP/1.1"))
         self.assert_refused(visitor, 413)
 
+    def test_nor_does_its_end_keep_the_connection(self) -> None:
+        """A body that comes in one piece with a head that is refused."""
+        self.begin(Limits(max_body=1000))
+        self.assert_refused(self.send(POST + b"Content-Length: 1001\r\n\r\n" + b"1" * 1001), 413)
+        chunk = b"3e9\r\n" + b"1" * 1001 + b"\r\n0\r\n\r\n"
+        self.assert_refused(self.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk), 413)
+        self.assert_refused(
+            self.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\n1"), 413
+        )
+
     def test_a_head_that_is_too_long_is_refused(self) -> None:
         """Its line, one header, all headers, or their number."""
         self.begin()
