@@ -300,6 +300,21 @@ class StreamTests(EventsTestCase):
         self.assertEqual(0, self.gateway.site.admission.total)
         self.assertEqual(0, len(self.gateway.site.connections))
 
+    def test_so_is_one_that_never_read(self) -> None:
+        """Not even what there was when it came."""
+        self.begin(Limits(slow_reader=20))
+        self.stream()
+        for _ in range(20):
+            self.publish("x" * 10_000)
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        head = b"GET /subscribe/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        self.send(head + b"Last-Event-ID: 00000000-1\r\n\r\n", visitor)
+        self.assertEqual(2, self.gateway.site.admission.total)
+        self.harness.advance(22)
+        self.assertEqual(1, self.gateway.site.admission.total)
+        self.assertEqual(1, len(self.gateway.site.connections))
+
     def test_a_stop_ends_streams_and_polls(self) -> None:
         """At once: else they would hold it up."""
         self.begin()
