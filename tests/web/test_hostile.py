@@ -210,6 +210,41 @@ class SlowTests(HostileTestCase):
         self.harness.advance(2)
         self.assertEqual(0, len(self.gateway.site.connections))
 
+    def test_answers_that_are_not_read_are_not_made(self) -> None:
+        """However many are asked for, and in how many pieces: they wait for those before them."""
+        self.begin()
+        page = self.get("/status/page.js").body
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        for _ in range(20):
+            self.send((b"GET /status/page.js HTTP/1.1\r\n" + HOST + b"\r\n") * 10, visitor)
+        self.assertLess(self.harness.clock.wires[-1].server.waiting, 100_000)
+        visitor.transport.resumeProducing()  # type: ignore[union-attr,attr-defined]
+        self.harness.flush()
+        self.assertEqual([page] * 200, [answer.body for answer in visitor.answers()])
+
+    def test_an_unread_one_is_the_last(self) -> None:
+        """Where it is not read in time, the requests behind it are dropped with it."""
+        self.begin(Limits(read_timeout=20))
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        body = b'"%s"' % (b"x" * 500_000)
+        self.send((POST + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2, visitor)
+        self.harness.advance(41)
+        self.assertEqual(1, self.gateway.client.status().calls)
+        self.assertEqual(0, len(self.gateway.site.connections))
+
+    def test_what_is_sent_behind_an_unread_stream_is_not_kept(self) -> None:
+        """It stays on the client's side of the connection."""
+        self.begin()
+        visitor = self.visit()
+        self.send(b"GET /subscribe/a HTTP/1.1\r\n" + HOST + b"Accept: text/event-stream\r\n\r\n", visitor)
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        self.harness.result(self.harness.client.publish("a", "x" * 100_000))
+        for _ in range(100):
+            self.send(b"x" * 10_000, visitor)
+        self.assertGreater(visitor.transport.waiting, 900_000)  # type: ignore[union-attr,attr-defined]
+
     def test_an_answer_may_take_longer(self) -> None:
         """Only what the client does is timed."""
         self.begin(Limits(read_timeout=20))
