@@ -49,6 +49,17 @@ class Channel:
         self._bodies = bodies
         self._waiting: list[Deferred[None]] = []
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker had the subscription, and would not have it again after a reconnect."""
+        return self.subscribed is not None and self.subscribed.cancelled
+
+    def linger_no_more(self) -> None:
+        """It does not end because nobody listens."""
+        lingering, self.lingering = self.lingering, None
+        if lingering is not None and lingering.active():
+            lingering.cancel()
+
     def ready(self, clock: IReactorTime) -> Deferred[None]:
         """
         A Deferred that fires when the broker has the subscription.
@@ -143,10 +154,12 @@ class Channels:
         :param listener: called when there is more in its buffer, or it is over.
         :raises ProblemError: 503, if there are too many.
         """
-        channel = self._channels.get(name) or self._subscribe(name)
-        if channel.lingering is not None:
-            channel.lingering.cancel()
-            channel.lingering = None
+        channel = self._channels.get(name)
+        if channel is not None and channel.is_refused:
+            self._end(channel)
+            channel = None
+        channel = channel or self._subscribe(name)
+        channel.linger_no_more()
         channel.listeners.add(listener)
         return channel
 
@@ -176,6 +189,7 @@ class Channels:
         return channel
 
     def _refused(self, failure: Failure, channel: Channel) -> None:
+        channel.linger_no_more()
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
         if failure.check(CancelledError):
@@ -192,9 +206,7 @@ class Channels:
         self._end(idle)
 
     def _end(self, channel: Channel) -> None:
-        if channel.lingering is not None and channel.lingering.active():
-            channel.lingering.cancel()
-        channel.lingering = None
+        channel.linger_no_more()
         self._channels.pop(channel.name, None)
         channel.end()
 
