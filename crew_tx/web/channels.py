@@ -138,6 +138,7 @@ class Channels:
         self._bodies = bodies
         self._limits = limits
         self._channels: dict[str, Channel] = {}
+        self._is_over = False
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -152,8 +153,10 @@ class Channels:
         Listen to a channel, until :meth:`leave`.
 
         :param listener: called when there is more in its buffer, or it is over.
-        :raises ProblemError: 503, if there are too many.
+        :raises ProblemError: 503, if there are too many, or it is stopped.
         """
+        if self._is_over:
+            raise _stopping()
         channel = self._channels.get(name)
         if channel is not None and channel.is_refused:
             self._end(channel)
@@ -171,6 +174,7 @@ class Channels:
 
     def stop(self) -> None:
         """Listen to nothing any more."""
+        self._is_over = True
         for channel in list(self._channels.values()):
             self._end(channel)
 
@@ -194,7 +198,7 @@ class Channels:
             del self._channels[channel.name]
         if failure.check(CancelledError):
             # By us: those who wait for it are not gone.
-            failure = Failure(ProblemError(503, "the gateway stops", retry_after=RETRY_AFTER))
+            failure = Failure(_stopping())
         channel.failed(failure)
 
     def _make_room(self) -> None:
@@ -209,6 +213,10 @@ class Channels:
         channel.linger_no_more()
         self._channels.pop(channel.name, None)
         channel.end()
+
+
+def _stopping() -> ProblemError:
+    return ProblemError(503, "the gateway stops", retry_after=RETRY_AFTER)
 
 
 def _too_late(result: object, seconds: float) -> None:

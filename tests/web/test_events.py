@@ -331,6 +331,18 @@ class StreamTests(EventsTestCase):
         self.harness.advance(5)
         self.harness.result(stopped)
 
+    def test_none_begins_while_it_stops(self) -> None:
+        """One that was on its way then would hold it up as well."""
+        self.begin()
+        visitor = self.visit()
+        stopped = self.gateway.stopService()
+        self.send(
+            b"GET /subscribe/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", visitor
+        )
+        self.assert_problem(503, self.polled(visitor), "stops")
+        self.harness.advance(2)
+        self.harness.result(stopped)
+
 
 def listener() -> None:
     """Somebody who listens."""
