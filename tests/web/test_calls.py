@@ -290,6 +290,14 @@ class LaterTests(GatewayTestCase):
         first, second, third = (self.later(value="x" * 1000) for _ in range(3))
         self.assertEqual([404, 200, 200], [self.get(each).status for each in (first, second, third)])
 
+    def test_errors_and_headers_count_as_well(self) -> None:
+        """They may be as large as many a result."""
+        self.begin(Limits(max_result_bytes=2500))
+        first, second, third = (self.later("/call/broken", "x" * 1000) for _ in range(3))
+        self.assertEqual([404, 500, 500], [self.get(each).status for each in (first, second, third)])
+        last = [self.later("/call/headers") for _ in range(100)][-1]
+        self.assertEqual([404, 200], [self.get(each).status for each in (third, last)])
+
     def test_pending_ones_are_not_forgotten_for_others(self) -> None:
         """Then there is no room."""
         self.begin(Limits(max_results=2))
