@@ -6,6 +6,8 @@ import hashlib
 import json
 from base64 import b64encode
 
+from twisted.logger import capturedLogs
+
 from crew_tx.web.access import Credentials, Exposed, allowed_hosts
 from crew_tx.web.channel import LINGER
 from crew_tx.web.limits import Limits
@@ -131,6 +133,24 @@ class SizeTests(HostileTestCase):
         second.transport.loseConnection()  # type: ignore[union-attr]
         self.harness.flush()
         self.assert_goes_on()
+
+    def test_that_they_are_too_many_is_said_once(self) -> None:
+        """While they come and go, and again where there was room in between."""
+        self.begin(Limits(max_connections=20))
+        held = [self.visit() for _ in range(20)]
+        with capturedLogs() as logs:
+            for _ in range(5):
+                self.assertTrue(self.visit().is_gone)
+                held.pop().transport.loseConnection()  # type: ignore[union-attr]
+                self.harness.flush()
+                held.append(self.visit())
+            self.assertEqual(1, len(logs))
+            for visitor in held[:5]:
+                visitor.transport.loseConnection()  # type: ignore[union-attr]
+            self.harness.flush()
+            for _ in range(6):
+                self.visit()
+        self.assertEqual(2, len(logs))
 
     def test_there_are_so_many_requests(self) -> None:
         """Of one client, and of all."""
