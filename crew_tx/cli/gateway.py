@@ -66,10 +66,12 @@ class GatewayProgram(Program):
             self.gateway.listen(self._endpoint).addCallbacks(self._listening, self._not_listening)
 
     def health(self) -> Health:
-        """Well while it is connected."""
+        """Well while calls can be made."""
         status = self.gateway.client.status()
         if not status.connected:
             return Health(False, f"no connection to {status.broker}")
+        if status.blocked is not None:
+            return Health(False, f"{status.broker} takes nothing now")
         return Health(True, f"calls by {status.broker}; {status.pending} pending, {status.answers} answered")
 
     def _listening(self, port: Any) -> None:

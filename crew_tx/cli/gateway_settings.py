@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from crew_tx.cli.readers import (
-    Reader,
     endpoint_that_says_who,
     flag,
+    name_of,
     names,
     readable_file,
     seconds,
-    shown,
-    site_name,
     size,
+    time_up_to,
     whole_number,
 )
 from crew_tx.cli.settings import BROKER_SETTINGS, CONFIG, LOGS, Setting
 from crew_tx.web.limits import DEFAULT_LIMITS as _DEFAULT
 
 _DAY = 86_400.0
-
-
-def time_up_to(most: float) -> Reader:
-    """A time above 0, and no longer than so."""
-
-    def read(text: str) -> float:
-        value = seconds(text)
-        if not 0 < value <= most:
-            raise ValueError(f"takes a number of seconds, above 0 and up to {most:g}, not {shown(text)}")
-        return value
-
-    return read
-
-
 GATEWAY = "CREW_GATEWAY"
 LISTEN = "tcp:8080:interface=127.0.0.1"
 
@@ -76,7 +61,7 @@ GATEWAY_OPTIONS = (
     Setting(
         "wsgi",
         "a site whose WSGI application workers run (crew-worker --wsgi MODULE:NAME --as SITE)",
-        site_name,
+        name_of("site"),
         prefix=GATEWAY,
     ),
     Setting(

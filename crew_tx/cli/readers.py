@@ -68,6 +68,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def time_up_to(most: float) -> Reader:
+    """A time above 0, and no longer than so."""
+
+    def read(text: str) -> float:
+        value = seconds(text)
+        if not 0 < value <= most:
+            raise ValueError(f"takes a number of seconds, above 0 and up to {most:g}, not {shown(text)}")
+        return value
+
+    return read
+
+
 def choice(*values: str, **synonyms: str) -> Reader:
     """One of some words, or a synonym of one."""
 
@@ -94,22 +106,21 @@ def host(text: str) -> str:
     return text
 
 
-def worker_name(text: str) -> str:
-    """What the worker's id begins with."""
-    try:
-        check_name("worker", text)
-    except InvalidArgumentError as error:
-        raise ValueError(f"takes a name: {error}") from None
-    return text
+def name_of(kind: str) -> Reader:
+    """
+    A name that is part of others.
 
+    :param kind: what has it, as ``worker``.
+    """
 
-def site_name(text: str) -> str:
-    """What a site is called between gateways and workers."""
-    try:
-        check_name("site", text)
-    except InvalidArgumentError as error:
-        raise ValueError(f"takes a name: {error}") from None
-    return text
+    def read(text: str) -> str:
+        try:
+            check_name(kind, text)
+        except InvalidArgumentError as error:
+            raise ValueError(f"takes a name: {error}") from None
+        return text
+
+    return read
 
 
 def application_name(text: str) -> str:

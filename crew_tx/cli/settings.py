@@ -12,15 +12,14 @@ from crew_tx.cli.readers import (
     endpoint_that_says_who,
     flag,
     host,
+    name_of,
     names,
     readable_file,
     seconds,
     services,
-    site_name,
     size,
     some_text,
     whole_number,
-    worker_name,
 )
 from crew_tx.tasks.processes.pool import PROCESS_CALLS
 
@@ -144,9 +143,9 @@ OPTIONS = (
         endpoint_that_says_who,
     ),
     Setting("wsgi", "serve a WSGI application, MODULE:NAME, to gateways; with --as", application_name),
-    Setting("as", "what gateways call the site that --wsgi serves", site_name),
+    Setting("as", "what gateways call the site that --wsgi serves", name_of("site")),
     Setting("tracing", "make OpenTelemetry's spans of tasks", flag, default=False, is_flag=True),
-    Setting("name", "what the worker's id begins with [worker]", worker_name, default="worker"),
+    Setting("name", "what the worker's id begins with [worker]", name_of("worker"), default="worker"),
     CONFIG,
     *LOGS,
     Setting(

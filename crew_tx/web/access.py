@@ -22,7 +22,8 @@ from crew_tx.errors import ConfigurationError
 
 SHORTEST_SECRET = 16
 _LONGEST_HEADER = 4096
-_SHA256 = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_HASHED = "sha256:"
+_SHA256 = re.compile(rf"{_HASHED}([0-9a-f]{{64}})", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,100}")
 
 
@@ -150,7 +151,7 @@ def read_credentials(text: str, where: str) -> dict[str, bytes]:
             )
         if name in found:
             raise ConfigurationError(f"{where}, line {number}: the name {name} is there twice; take one out")
-        found[name] = _read_secret(secret, f"{where}, line {number}")
+        found[name] = _read_secret(secret.strip(), f"{where}, line {number}")
     if not found:
         raise ConfigurationError(f"{where} has no credential; write NAME:SECRET into it")
     return found
@@ -171,7 +172,7 @@ def _read_secret(secret: str, where: str) -> bytes:
     hashed = _SHA256.fullmatch(secret)
     if hashed is not None:
         return bytes.fromhex(hashed[1])
-    if len(secret) < SHORTEST_SECRET or secret.startswith("sha256:"):
+    if len(secret) < SHORTEST_SECRET or secret.lower().startswith(_HASHED):
         raise ConfigurationError(
             f"{where}: a secret has {SHORTEST_SECRET} characters or more; "
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"

@@ -18,7 +18,6 @@ from crew_tx.web.problems import ProblemError
 JSON, CBOR = "application/json", "application/cbor"
 #: In the order of preference, where a client has none.
 OFFERED = (JSON, CBOR)
-_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 _MOST_RANGES = 20
 
 

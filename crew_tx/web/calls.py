@@ -138,11 +138,18 @@ class CallEndpoint(Endpoint):
         return await answered(calls.bodies, reply.value, headers, content_types, prefers)
 
     async def _later(self, kept: Kept, prefers: Preferences, content_types: tuple[str, ...]) -> Response:
-        if prefers.wait:
-            await kept.wait(self._calls.results.clock, self._calls.bounded(prefers.wait))
-        if kept.is_pending:
+        is_told_where = False
+        try:
+            if prefers.wait:
+                await kept.wait(self._calls.results.clock, self._calls.bounded(prefers.wait))
+            if not kept.is_pending:
+                return await kept.response(self._calls.bodies, content_types)
+            is_told_where = True
             return accepted(kept.id, prefers)
-        return await kept.response(self._calls.bodies, content_types)
+        finally:
+            # Else nobody could ask for it, nor cancel it.
+            if not is_told_where:
+                self._calls.results.forget(kept)
 
 
 def body_type(request: Any) -> str:

@@ -4,7 +4,7 @@ HTTP connections that are not waited for, and requests that are looked at before
 twisted.web bounds the head of a request, and closes a connection on which
 nothing comes; one that brings a byte now and then it would keep. Here a whole
 request has to come in time, and what its head says against it is told before
-its body comes.
+its body comes. And no client is answered faster than it reads.
 """
 
 from __future__ import annotations
@@ -39,14 +39,44 @@ _SECURITY_HEADERS = (
 )
 
 
-class GatewayChannel(HTTPChannel):
+class PacedChannel(HTTPChannel):
+    """
+    One connection, on which nothing is answered before the client has read what came before.
+
+    twisted.web answers all that it has of requests, and reads on, while its answers pile up unread.
+    """
+
+    transport: Any
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """What comes while a request is answered is kept, and too much of it is not read."""
+        super().rawDataReceived(data)
+        # twisted.web leaves that out where an answer waits to be read.
+        if self._handlingRequest and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+            self._networkProducer.pauseProducing()
+
+    def requestDone(self, request: Any) -> None:
+        """It is answered; the next one has its turn when that is read."""
+        self.paused = self._waitingForTransport
+        super().requestDone(request)
+        if self.paused and self.persistent:
+            self._networkProducer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """What was written is read."""
+        super().resumeProducing()
+        if self.paused:
+            self.paused = False
+            super().dataReceived(b"")
+
+
+class GatewayChannel(PacedChannel):
     """One connection of a client."""
 
     maxHeaders = MAX_HEADERS
     totalHeadersSize = MAX_HEAD
 
     site: Any
-    transport: Any
     _reading: IDelayedCall | None = None
     _has_begun = False
     _is_last = False
@@ -74,7 +104,9 @@ class GatewayChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """A request has come; it takes as long as it takes to answer it."""
-        self._stop_reading()
+        # A body may come with the head that it was refused for: its connection ends all the same.
+        if not self._is_over:
+            self._stop_reading()
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
@@ -137,7 +169,7 @@ class GatewayChannel(HTTPChannel):
 
     def _too_slow(self) -> None:
         self._reading = None
-        if self._has_begun:
+        if self._has_begun and not self.paused:
             self.refuse(Problem(408, f"a request has {self.site.limits.read_timeout:g} s to come in"))
         else:
             # What was answered before has as long again to be read.

@@ -49,6 +49,17 @@ class Channel:
         self._bodies = bodies
         self._waiting: list[Deferred[None]] = []
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker had the subscription, and would not have it again after a reconnect."""
+        return self.subscribed is not None and self.subscribed.cancelled
+
+    def linger_no_more(self) -> None:
+        """It does not end because nobody listens."""
+        lingering, self.lingering = self.lingering, None
+        if lingering is not None and lingering.active():
+            lingering.cancel()
+
     def ready(self, clock: IReactorTime) -> Deferred[None]:
         """
         A Deferred that fires when the broker has the subscription.
@@ -127,6 +138,7 @@ class Channels:
         self._bodies = bodies
         self._limits = limits
         self._channels: dict[str, Channel] = {}
+        self._is_over = False
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -141,12 +153,16 @@ class Channels:
         Listen to a channel, until :meth:`leave`.
 
         :param listener: called when there is more in its buffer, or it is over.
-        :raises ProblemError: 503, if there are too many.
+        :raises ProblemError: 503, if there are too many, or it is stopped.
         """
-        channel = self._channels.get(name) or self._subscribe(name)
-        if channel.lingering is not None:
-            channel.lingering.cancel()
-            channel.lingering = None
+        if self._is_over:
+            raise _stopping()
+        channel = self._channels.get(name)
+        if channel is not None and channel.is_refused:
+            self._end(channel)
+            channel = None
+        channel = channel or self._subscribe(name)
+        channel.linger_no_more()
         channel.listeners.add(listener)
         return channel
 
@@ -158,6 +174,7 @@ class Channels:
 
     def stop(self) -> None:
         """Listen to nothing any more."""
+        self._is_over = True
         for channel in list(self._channels.values()):
             self._end(channel)
 
@@ -176,11 +193,12 @@ class Channels:
         return channel
 
     def _refused(self, failure: Failure, channel: Channel) -> None:
+        channel.linger_no_more()
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
         if failure.check(CancelledError):
             # By us: those who wait for it are not gone.
-            failure = Failure(ProblemError(503, "the gateway stops", retry_after=RETRY_AFTER))
+            failure = Failure(_stopping())
         channel.failed(failure)
 
     def _make_room(self) -> None:
@@ -192,11 +210,13 @@ class Channels:
         self._end(idle)
 
     def _end(self, channel: Channel) -> None:
-        if channel.lingering is not None and channel.lingering.active():
-            channel.lingering.cancel()
-        channel.lingering = None
+        channel.linger_no_more()
         self._channels.pop(channel.name, None)
         channel.end()
+
+
+def _stopping() -> ProblemError:
+    return ProblemError(503, "the gateway stops", retry_after=RETRY_AFTER)
 
 
 def _too_late(result: object, seconds: float) -> None:

@@ -53,12 +53,13 @@ class EventStream:
         request = self._request
         request.setResponseCode(200)
         request.setHeader(b"Content-Type", CONTENT_TYPE.encode())
+        # First: what is written may be enough already, and then the time is that of a slow reader.
+        self._wait(HEARTBEAT, self._sign_of_life)
         request.registerProducer(self, True)
         request.write(_RETRY)
         if gap:
             self._write_gap(None, self._cursor)
         self.more()
-        self._wait(HEARTBEAT, self._sign_of_life)
 
     def more(self) -> None:
         """There is more in the buffer, or it is over."""

@@ -8,13 +8,14 @@ does what it is for. Neither asks the broker anything, so they are cheap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from twisted.web import server
 from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
 
 from crew_tx.status import ClientStatus
+from crew_tx.web.channel import PacedChannel
 from crew_tx.web.problems import Problem
 from crew_tx.web.responses import send_problem
 from crew_tx.web.traffic import GatewayStatus
@@ -55,7 +56,7 @@ class _Page(Resource):
         if request.method in (b"GET", b"HEAD"):
             return cast("bytes | int", super().render(request))
         send_problem(request, Problem(405, "this takes GET and HEAD", headers=(("Allow", "GET, HEAD"),)))
-        return NOT_DONE_YET
+        return server.NOT_DONE_YET
 
 
 class HealthResource(_Page):
@@ -101,18 +102,29 @@ def monitoring_resources(look: Look, exposition: IExposition | None) -> dict[str
     return found
 
 
-def monitoring_site(look: Look, exposition: IExposition | None) -> Site:
+def monitoring_site(look: Look, exposition: IExposition | None) -> server.Site:
     """A site that serves nothing else."""
     root = Resource()
     for path, resource in monitoring_resources(look, exposition).items():
         root.putChild(path.encode(), resource)
-    return _QuietSite(root, timeout=_IDLE_TIMEOUT)
+    return _QuietSite(root, requestFactory=_Request, timeout=_IDLE_TIMEOUT)
 
 
-class _QuietSite(Site):
+class _Request(server.Request):
+    """One whose body nobody wants: it is dropped as it comes."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        pass
+
+
+class _QuietSite(server.Site):
     """Logs no line for each of many requests that are all alike."""
 
     noisy = False
+    protocol: Any = PacedChannel
 
     def log(self, request: Request) -> None:
         pass

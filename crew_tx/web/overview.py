@@ -21,7 +21,7 @@ from crew_tx.amqp.inspection import Depth
 from crew_tx.client import Client
 from crew_tx.errors import ConnectionLostError, CrewError
 from crew_tx.topology import DEAD
-from crew_tx.web.problems import ProblemError
+from crew_tx.web.problems import RETRY_AFTER, ProblemError
 from crew_tx.web.worker_facts import Answer, WorkerFacts, errors_of, worker_id_of
 
 #: Seconds between two looks, for which answers are gathered, and that the broker has to answer.
@@ -79,14 +79,17 @@ class Overview:
         self._looked: float | None = None
         self._problem: str | None = None
         self._is_looking = False
+        self._is_over = False
         self._next: IDelayedCall | None = None
 
     def listen(self, listener: Listener) -> None:
         """
         Tell somebody of each look, and at once of the last one.
 
-        :raises ProblemError: 503, if too many look already.
+        :raises ProblemError: 503, if too many look already, or it is stopped.
         """
+        if self._is_over:
+            raise ProblemError(503, "the gateway stops", retry_after=RETRY_AFTER)
         if len(self._listeners) >= MOST_LISTENERS:
             raise ProblemError(503, f"{MOST_LISTENERS} look at this already; close a page", retry_after=5)
         self._listeners.append(listener)
@@ -105,6 +108,7 @@ class Overview:
 
     def stop(self) -> None:
         """Tell nobody any more."""
+        self._is_over = True
         listeners, self._listeners = self._listeners, []
         self._rest()
         for listener in listeners:

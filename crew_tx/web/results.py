@@ -55,8 +55,11 @@ class Kept:
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
-        return 0 if self._encoded is None else len(self._encoded.body)
+        """Bytes that are kept, which a task's error and headers have as well."""
+        if self.problem is not None:
+            return len(self.problem.body)
+        body = 0 if self._encoded is None else len(self._encoded.body)
+        return body + sum(len(name) + len(value) for name, value in self._headers)
 
     def wait(self, clock: IReactorTime, seconds: float) -> Deferred[None]:
         """A Deferred that fires when it has ended, or after so many seconds."""

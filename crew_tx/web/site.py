@@ -30,9 +30,10 @@ from crew_tx.web.watched import count_request, render_traced
 
 _log = Logger()
 
-
 #: The path of a part that has all paths that no other has.
 ANYWHERE = "*"
+#: Of all connections: where there are no more than these, one that was full has room again.
+_ROOM = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,8 @@ class GatewaySite(Site):
     def disconnected(self, channel: GatewayChannel) -> None:
         """A connection has ended."""
         self.connections.discard(channel)
-        self._is_full = False
+        if len(self.connections) < self.limits.max_connections * _ROOM:
+            self._is_full = False
         self._look_whether_idle()
         self._look_whether_gone()
 
@@ -233,7 +235,7 @@ class GatewaySite(Site):
         """Nothing: a line for each request is for the proxy before us."""
 
     def _refuse(self) -> None:
-        """Say it once, until there is room again."""
+        """Say it once, and not each time that one connection makes room for one other."""
         if not self._is_full:
             self._is_full = True
             _log.warn(

@@ -73,7 +73,7 @@ class WorkerFacts:
             **{name: whole(answer.get(name)) for name in _COUNTS},
             **{name: answer.get(name) is True for name in _FLAGS},
             "started": number(answer.get("started")),
-            "wait": _mean(_items(answer, "waittimes", _MOST_WAITS)),
+            "wait": _mean(items_in(answer, "waittimes", _MOST_WAITS)),
         }
 
     def rest(self) -> None:
@@ -86,8 +86,7 @@ class WorkerFacts:
 
     def note_tasks(self, answer: Answer) -> None:
         """Its tasks, and so the queues that they are in."""
-        names = (text(each.get("queue")) for each in _maps(answer, "tasks", _MOST_TASKS))
-        self.queues = frozenset(task_queue_name(name) for name in names if _is_name(name))
+        self.queues = queues_of(answer)
 
     def told(self) -> Answer:
         """For the page; ``rate`` is in calls a second, ``wait`` the mean of the last waits in seconds."""
@@ -115,13 +114,13 @@ def calls_of(answer: Answer, name: str) -> list[Answer]:
             "thread": text(each.get("thread")),
             "stuck": each.get("stuck") is True,
         }
-        for each in _maps(answer, name, _MOST_ACTIVE)
+        for each in maps_in(answer, name, _MOST_ACTIVE)
     ]
 
 
 def stacks_of(answer: Answer) -> list[Answer]:
     """The same calls, each with the lines where its thread is, the innermost last."""
-    lines = (_items(each, "stack", _DEEPEST) for each in _maps(answer, "stacks", _MOST_ACTIVE))
+    lines = (items_in(each, "stack", _DEEPEST) for each in maps_in(answer, "stacks", _MOST_ACTIVE))
     return [
         {**call, "stack": [text(line) for line in stack]}
         for call, stack in zip(calls_of(answer, "stacks"), lines, strict=True)
@@ -137,13 +136,19 @@ def errors_of(answer: Answer) -> list[Answer]:
             "time": number(each.get("time")) or 0.0,
             **{name: text(each.get(name)) for name in names},
         }
-        for each in _maps(answer, "errors", _MOST_ACTIVE)
+        for each in maps_in(answer, "errors", _MOST_ACTIVE)
     ]
+
+
+def queues_of(answer: Answer) -> frozenset[str]:
+    """The queues of the tasks in an answer to ``tasks``."""
+    names = (text(each.get("queue")) for each in maps_in(answer, "tasks", _MOST_TASKS))
+    return frozenset(task_queue_name(name) for name in names if _is_name(name))
 
 
 def tasks_of(answer: Answer) -> list[str]:
     """The ids in an answer to ``tasks``."""
-    return [text(each.get("id")) for each in _maps(answer, "tasks", _MOST_TASKS)]
+    return [text(each.get("id")) for each in maps_in(answer, "tasks", _MOST_TASKS)]
 
 
 def text(value: object) -> str:
@@ -177,13 +182,15 @@ def _is_decimal(value: object) -> bool:
     return value.replace(".", "", 1).isdecimal()
 
 
-def _items(answer: Answer, name: str, most: int) -> list[Any]:
+def items_in(answer: Answer, name: str, most: int) -> list[Any]:
+    """What is in a list of an answer; nothing where it is none."""
     items = answer.get(name)
     return items[:most] if isinstance(items, list) else []
 
 
-def _maps(answer: Answer, name: str, most: int) -> list[Answer]:
-    return [each for each in _items(answer, name, most) if isinstance(each, dict)]
+def maps_in(answer: Answer, name: str, most: int = _MOST_TASKS) -> list[Answer]:
+    """The same, of maps."""
+    return [each for each in items_in(answer, name, most) if isinstance(each, dict)]
 
 
 def _is_name(value: object) -> bool:

@@ -157,9 +157,11 @@ class _Response:
     def _start(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
-        """``start_response``: nothing is sent before the end, so it can be called again after an error."""
+        """``start_response``: nothing is sent before the end, so after an error all can begin anew."""
         if self._head is not None and exc_info is None:
             raise RuntimeError("the application called start_response() twice, and without exc_info")
+        self._chunks.clear()
+        self._size = 0
         self._head = (*_status(status), end_to_end(_checked(headers)))
         return self._write
 

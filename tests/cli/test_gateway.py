@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from dataclasses import replace
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -49,6 +50,16 @@ class GatewayProgramTests(SynchronousTestCase):
         answer = ask(monitor._site, "/readyz")
         self.assertEqual((503, True), (answer.status, answer.body.startswith(b"no connection to amqp://")))
         self.assertIsNotNone(program.gateway.site.traffic)
+
+    def test_it_is_well_while_calls_can_be_made(self) -> None:
+        """As its own site says, too."""
+        program = self.program()
+        client = program.gateway.client
+        connected = replace(client.status(), connected=True, broker="amqp://h")
+        for status in (connected, replace(connected, blocked="low on memory")):
+            self.patch(client, "status", lambda status=status: status)
+            self.assertEqual(program.gateway.readiness()[0], program.health().well)
+        self.assertEqual((False, "amqp://h takes nothing now"), program.health())
 
     def test_without_prometheus_client_nothing_is_counted(self) -> None:
         """It serves all the same."""

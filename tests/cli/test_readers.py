@@ -76,8 +76,8 @@ class ReaderTests(SynchronousTestCase):
 
     def test_a_workers_name_fits_into_its_id(self) -> None:
         """It becomes a part of routing keys."""
-        self.assertEqual("é", readers.worker_name("é"))
-        self.refuses(readers.worker_name, ["a*b", "", "a\nb", "x" * 201], "takes a name: ")
+        self.assertEqual("é", readers.name_of("worker")("é"))
+        self.refuses(readers.name_of("worker"), ["a*b", "", "a\nb", "x" * 201], "takes a name: ")
 
     def test_some_text_is_not_empty(self) -> None:
         """An empty one is a variable that was not set."""

@@ -23,6 +23,11 @@ class CredentialFileTests(SynchronousTestCase):
         self.assertEqual((DIGEST, DIGEST), (found["neo"], found["trinity"]))
         self.assertEqual(hashlib.sha256(b"a:b:c:d:e:f:g:h:i:j").digest(), found["m"])
 
+    def test_a_hash_is_never_a_secret(self) -> None:
+        """However it is written: else who reads the file has it."""
+        for text in (f"neo: {SECRET}", f"neo: sha256:{DIGEST.hex()}", f"neo:SHA256:{DIGEST.hex()}"):
+            self.assertEqual({"neo": DIGEST}, read_credentials(text, "file"))
+
     def test_what_is_wrong_is_named_and_not_shown(self) -> None:
         """The line, and the remedy."""
         for text, words in (
@@ -31,6 +36,7 @@ class CredentialFileTests(SynchronousTestCase):
             (f"\n{SECRET} x:{SECRET}", "line 2: write NAME:SECRET"),
             ("neo:short", "line 1: a secret has 16"),
             ("neo:sha256:abc", "line 1: a secret has 16"),
+            ("neo: Sha256:" + "a" * 63, "line 1: a secret has 16"),
             (f"neo:{SECRET}\nneo:{SECRET}", "line 2: the name neo is there twice"),
         ):
             error = self.assertRaises(ConfigurationError, read_credentials, text, "file")

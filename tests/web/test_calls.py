@@ -268,6 +268,22 @@ class LaterTests(GatewayTestCase):
         (answer,) = asking.answers()
         self.assertEqual((200, 2), (answer.status, answer.value))
 
+    def test_what_nobody_was_told_of_is_not_kept(self) -> None:
+        """The client had its answer, or went away before."""
+        self.begin()
+        self.assertEqual(1, self.post("/call/echo", 1, Prefer="respond-async, wait=5").value)
+        self.assertEqual(0, len(self.gateway.results))
+        self.harness.hold("echo")
+        visitor = self.begin_request(
+            "POST", "/call/echo", b"1", self.named({"Prefer": "respond-async, wait=5"})
+        )
+        self.assertEqual(1, self.gateway.client.status().pending)
+        visitor.transport.abortConnection()  # type: ignore[union-attr,attr-defined]
+        self.harness.flush()
+        self.assertEqual(0, self.gateway.client.status().pending)
+        self.assertEqual(0, len(self.gateway.results))
+        self.harness.release()
+
     def test_it_is_kept_so_long(self) -> None:
         """And then there is nothing of that name."""
         self.begin(Limits(keep=100))
@@ -289,6 +305,14 @@ class LaterTests(GatewayTestCase):
         self.begin(Limits(max_result_bytes=2500))
         first, second, third = (self.later(value="x" * 1000) for _ in range(3))
         self.assertEqual([404, 200, 200], [self.get(each).status for each in (first, second, third)])
+
+    def test_errors_and_headers_count_as_well(self) -> None:
+        """They may be as large as many a result."""
+        self.begin(Limits(max_result_bytes=2500))
+        first, second, third = (self.later("/call/broken", "x" * 1000) for _ in range(3))
+        self.assertEqual([404, 500, 500], [self.get(each).status for each in (first, second, third)])
+        last = [self.later("/call/headers") for _ in range(100)][-1]
+        self.assertEqual([404, 200], [self.get(each).status for each in (third, last)])
 
     def test_pending_ones_are_not_forgotten_for_others(self) -> None:
         """Then there is no room."""

@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 import cbor2
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
+from crew_tx.errors import AccessRefusedError
 from crew_tx.web.access import Exposed
-from crew_tx.web.channels import LINGER
+from crew_tx.web.channels import LINGER, Channels
 from crew_tx.web.limits import Limits
 from tests.web.support import Answer, GatewayTestCase, Visitor
 
@@ -300,6 +304,21 @@ class StreamTests(EventsTestCase):
         self.assertEqual(0, self.gateway.site.admission.total)
         self.assertEqual(0, len(self.gateway.site.connections))
 
+    def test_so_is_one_that_never_read(self) -> None:
+        """Not even what there was when it came."""
+        self.begin(Limits(slow_reader=20))
+        self.stream()
+        for _ in range(20):
+            self.publish("x" * 10_000)
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        head = b"GET /subscribe/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        self.send(head + b"Last-Event-ID: 00000000-1\r\n\r\n", visitor)
+        self.assertEqual(2, self.gateway.site.admission.total)
+        self.harness.advance(22)
+        self.assertEqual(1, self.gateway.site.admission.total)
+        self.assertEqual(1, len(self.gateway.site.connections))
+
     def test_a_stop_ends_streams_and_polls(self) -> None:
         """At once: else they would hold it up."""
         self.begin()
@@ -311,3 +330,79 @@ class StreamTests(EventsTestCase):
         self.assertEqual(0, self.gateway.site.admission.total)
         self.harness.advance(5)
         self.harness.result(stopped)
+
+    def test_none_begins_while_it_stops(self) -> None:
+        """One that was on its way then would hold it up as well."""
+        self.begin()
+        visitor = self.visit()
+        stopped = self.gateway.stopService()
+        self.send(
+            b"GET /subscribe/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n", visitor
+        )
+        self.assert_problem(503, self.polled(visitor), "stops")
+        self.harness.advance(2)
+        self.harness.result(stopped)
+
+
+def listener() -> None:
+    """Somebody who listens."""
+
+
+class Subscribed:
+    """A subscription that the broker has."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Subscriber:
+    """A client whose broker takes its time."""
+
+    def __init__(self) -> None:
+        self.asked: list[Deferred[Any]] = []
+
+    def subscribe(self, *arguments: Any, **options: Any) -> Deferred[Any]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+
+class RefusedTests(SynchronousTestCase):
+    """Channels that the broker does not let the gateway subscribe to."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.client: Any = Subscriber()
+        bodies: Any = None
+        self.channels = Channels(self.clock, self.client, bodies, Limits())
+        self.addCleanup(lambda: self.assertEqual([], self.clock.getDelayedCalls()))
+
+    def listen(self) -> Any:
+        return self.channels.listen("news", listener)
+
+    def test_one_that_nobody_waits_for_ends_no_other(self) -> None:
+        """The next one of its name is another one."""
+        channel = self.listen()
+        self.channels.leave(channel, listener)
+        self.client.asked[0].errback(AccessRefusedError("no"))
+        again = self.listen()
+        self.client.asked[1].callback(Subscribed())
+        self.clock.advance(LINGER + 1)
+        self.assertEqual(1, len(self.channels))
+        self.channels.stop()
+        self.assertTrue(again.is_over)
+
+    def test_one_that_is_refused_after_a_reconnect_is_asked_for_again(self) -> None:
+        """Who listens to it is told that it is over: nothing would come there any more."""
+        channel = self.listen()
+        subscribed = Subscribed()
+        self.client.asked[0].callback(subscribed)
+        self.assertIs(channel, self.listen())
+        subscribed.cancel()
+        again = self.listen()
+        self.assertTrue(channel.is_over)
+        ready = again.ready(self.clock)
+        self.client.asked[1].errback(AccessRefusedError("no"))
+        self.failureResultOf(ready, AccessRefusedError)
+        self.assertEqual(0, len(self.channels))

@@ -6,6 +6,8 @@ import hashlib
 import json
 from base64 import b64encode
 
+from twisted.logger import capturedLogs
+
 from crew_tx.web.access import Credentials, Exposed, allowed_hosts
 from crew_tx.web.channel import LINGER
 from crew_tx.web.limits import Limits
@@ -84,6 +86,16 @@ class SizeTests(HostileTestCase):
         self.assertEqual(1, visitor.received.count(b"HTTP/1.1"))
         self.assert_refused(visitor, 413)
 
+    def test_nor_does_its_end_keep_the_connection(self) -> None:
+        """A body that comes in one piece with a head that is refused."""
+        self.begin(Limits(max_body=1000))
+        self.assert_refused(self.send(POST + b"Content-Length: 1001\r\n\r\n" + b"1" * 1001), 413)
+        chunk = b"3e9\r\n" + b"1" * 1001 + b"\r\n0\r\n\r\n"
+        self.assert_refused(self.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk), 413)
+        self.assert_refused(
+            self.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\n1"), 413
+        )
+
     def test_a_head_that_is_too_long_is_refused(self) -> None:
         """Its line, one header, all headers, or their number."""
         self.begin()
@@ -121,6 +133,24 @@ class SizeTests(HostileTestCase):
         second.transport.loseConnection()  # type: ignore[union-attr]
         self.harness.flush()
         self.assert_goes_on()
+
+    def test_that_they_are_too_many_is_said_once(self) -> None:
+        """While they come and go, and again where there was room in between."""
+        self.begin(Limits(max_connections=20))
+        held = [self.visit() for _ in range(20)]
+        with capturedLogs() as logs:
+            for _ in range(5):
+                self.assertTrue(self.visit().is_gone)
+                held.pop().transport.loseConnection()  # type: ignore[union-attr]
+                self.harness.flush()
+                held.append(self.visit())
+            self.assertEqual(1, len(logs))
+            for visitor in held[:5]:
+                visitor.transport.loseConnection()  # type: ignore[union-attr]
+            self.harness.flush()
+            for _ in range(6):
+                self.visit()
+        self.assertEqual(2, len(logs))
 
     def test_there_are_so_many_requests(self) -> None:
         """Of one client, and of all."""
@@ -199,6 +229,41 @@ class SlowTests(HostileTestCase):
         self.assertEqual(1, len(self.gateway.site.connections))
         self.harness.advance(2)
         self.assertEqual(0, len(self.gateway.site.connections))
+
+    def test_answers_that_are_not_read_are_not_made(self) -> None:
+        """However many are asked for, and in how many pieces: they wait for those before them."""
+        self.begin()
+        page = self.get("/status/page.js").body
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        for _ in range(20):
+            self.send((b"GET /status/page.js HTTP/1.1\r\n" + HOST + b"\r\n") * 10, visitor)
+        self.assertLess(self.harness.clock.wires[-1].server.waiting, 100_000)
+        visitor.transport.resumeProducing()  # type: ignore[union-attr,attr-defined]
+        self.harness.flush()
+        self.assertEqual([page] * 200, [answer.body for answer in visitor.answers()])
+
+    def test_an_unread_one_is_the_last(self) -> None:
+        """Where it is not read in time, the requests behind it are dropped with it."""
+        self.begin(Limits(read_timeout=20))
+        visitor = self.visit()
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        body = b'"%s"' % (b"x" * 500_000)
+        self.send((POST + b"Content-Length: %d\r\n\r\n" % len(body) + body) * 2, visitor)
+        self.harness.advance(41)
+        self.assertEqual(1, self.gateway.client.status().calls)
+        self.assertEqual(0, len(self.gateway.site.connections))
+
+    def test_what_is_sent_behind_an_unread_stream_is_not_kept(self) -> None:
+        """It stays on the client's side of the connection."""
+        self.begin()
+        visitor = self.visit()
+        self.send(b"GET /subscribe/a HTTP/1.1\r\n" + HOST + b"Accept: text/event-stream\r\n\r\n", visitor)
+        visitor.transport.pauseProducing()  # type: ignore[union-attr,attr-defined]
+        self.harness.result(self.harness.client.publish("a", "x" * 100_000))
+        for _ in range(100):
+            self.send(b"x" * 10_000, visitor)
+        self.assertGreater(visitor.transport.waiting, 900_000)  # type: ignore[union-attr,attr-defined]
 
     def test_an_answer_may_take_longer(self) -> None:
         """Only what the client does is timed."""

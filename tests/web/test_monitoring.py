@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.web.monitoring import monitoring_site
@@ -54,3 +60,36 @@ class MonitoringTests(SynchronousTestCase):
         """404, and 405."""
         self.assertEqual(404, ask(self.site, "/").status)
         self.assertEqual(405, ask(self.site, "/metrics", "POST").status)
+
+
+class UnfriendlyTests(SynchronousTestCase):
+    """Clients that send what nobody wants, or don't read."""
+
+    def setUp(self) -> None:
+        site = monitoring_site(lambda: (True, "consumes"), Exposition())
+        site.startFactory()
+        self.addCleanup(site.stopFactory)
+        self.channel: Any = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 50_000))
+        self.channel.callLater = Clock().callLater
+        self.transport = StringTransport()
+        self.channel.makeConnection(self.transport)
+
+    def test_a_body_is_kept_nowhere(self) -> None:
+        """However long it is: else it would be in a file."""
+        self.channel.dataReceived(
+            b"POST /metrics HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        self.channel.dataReceived(b"30d40\r\n" + b"x" * 200_000 + b"\r\n")
+        (request,) = self.channel.requests
+        self.assertIsInstance(request.content, BytesIO)
+        self.assertEqual(b"", request.content.read())
+        self.channel.dataReceived(b"0\r\n\r\n")
+        self.assertIn(b"405", self.transport.value())
+
+    def test_answers_that_are_not_read_are_not_made(self) -> None:
+        """Each waits until those before it are read."""
+        self.channel.pauseProducing()
+        self.channel.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n" * 9)
+        self.assertEqual(1, self.transport.value().count(b"200 OK"))
+        self.channel.resumeProducing()
+        self.assertEqual(9, self.transport.value().count(b"200 OK"))

@@ -111,3 +111,14 @@ class StreamTests(GatewayTestCase):
         self.assertEqual(0, self.gateway.site.admission.total)
         self.harness.advance(5)
         self.harness.result(stopped)
+
+    def test_none_begins_while_it_stops(self) -> None:
+        """It would hold it up as well."""
+        self.begin()
+        visitor = self.visit()
+        stopped = self.gateway.stopService()
+        self.send(b"GET /overview/events HTTP/1.1\r\nHost: localhost\r\n\r\n", visitor)
+        (answer,) = visitor.answers()
+        self.assert_problem(503, answer, "stops")
+        self.harness.advance(2)
+        self.harness.result(stopped)

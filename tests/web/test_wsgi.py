@@ -106,6 +106,18 @@ class RespondTests(SynchronousTestCase):
         self.assertEqual(500, self.respond(twice).status)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
+    def test_what_came_before_the_error_is_no_part_of_it(self) -> None:
+        """It was another response's."""
+
+        def halfway(given: Any, start: Start) -> Iterable[bytes]:
+            start("200 OK", [])
+            yield b"half of it"
+            start("500 Oh", [], (KeyError, KeyError("x"), None))
+            yield b"sorry"
+
+        response = self.respond(halfway)
+        self.assertEqual((500, b"sorry"), (response.status, response.body))
+
     def test_what_it_raises_is_a_500_and_in_the_log(self) -> None:
         """With nothing of the error in the response."""
 

@@ -10,11 +10,13 @@ from typing import Any
 from crew_tx.cli.crew.exits import FAILED, OK, NoAnswerError, UsageError
 from crew_tx.cli.crew.session import Session
 from crew_tx.cli.crew.text import cell, json_text
+from crew_tx.web.worker_facts import calls_of, errors_of, items_in, maps_in, stacks_of
 
 Answer = dict[str, Any]
 
 #: A worker's id, of which there is one: its name, a hyphen and a uuid.
 _WORKER_ID = re.compile(r".+-[0-9a-f]{32}")
+_MOST_WAITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ async def tasks(session: Session) -> int:
     answers = await _asked(session, "tasks")
     found: dict[str, list[Any]] = {}
     for answer in answers.good:
-        for task in answer.get("tasks", []):
+        for task in maps_in(answer, "tasks"):
             kind = "reactor" if task.get("async") else task.get("isolation", "thread")
             row = [task.get("id"), task.get("queue"), task.get("timeout"), kind]
             found.setdefault(json_text(row), [*row, 0])[-1] += 1
@@ -97,8 +99,7 @@ async def active(session: Session) -> int:
 async def stacks(session: Session) -> int:
     """What runs, and where in its code that is."""
     answers = await _asked(session, "stacks")
-    calls = [(answer["wid"], each) for answer in answers.good for each in answer.get("stacks", [])]
-    texts = [_stack_text(worker, each) for worker, each in calls]
+    texts = [_stack_text(answer["wid"], each) for answer in answers.good for each in stacks_of(answer)]
     if texts or session.output.as_json:
         session.output.text("\n\n".join(texts), answers.all)
     else:
@@ -109,7 +110,7 @@ async def stacks(session: Session) -> int:
 async def errors(session: Session) -> int:
     """What ended with an error lately, the latest first."""
     answers = await _asked(session, "errors")
-    found = [{"wid": answer["wid"], **each} for answer in answers.good for each in answer.get("errors", [])]
+    found = [each for answer in answers.good for each in errors_of(answer)]
     found.sort(key=lambda each: each["time"], reverse=True)
     columns = ("time", "wid", "task", "id", "kind", "type", "message")
     rows = [[_time_text(each["time"]), *(each[name] for name in columns[1:])] for each in found]
@@ -159,11 +160,11 @@ def active_table(answers: list[Answer]) -> tuple[tuple[str, ...], list[list[Any]
     """The columns and rows of what runs, the longest first."""
     columns = ("task", "id", "seconds", "thread", "stuck", "caller", "wid")
     rows = [
-        [*(each.get(column) for column in columns[:-1]), answer["wid"]]
+        [*(each[column] for column in columns[:-1]), answer["wid"]]
         for answer in answers
-        for each in answer.get("active", [])
+        for each in calls_of(answer, "active")
     ]
-    return columns, sorted(rows, key=lambda row: -float(row[2] or 0))
+    return columns, sorted(rows, key=lambda row: -row[2])
 
 
 def state_of(answer: Answer) -> str:
@@ -178,7 +179,7 @@ def in_one_line(answer: Answer) -> str:
 
 def _stats_row(answer: Answer) -> list[Any]:
     names = ("processed", "exceptions", "timeouts", "in_progress", "held")
-    waits = " ".join(str(each) for each in answer.get("waittimes") or [])
+    waits = " ".join(str(each) for each in items_in(answer, "waittimes", _MOST_WAITS))
     return [
         answer.get("wid"),
         answer.get("host"),
@@ -192,10 +193,9 @@ def _stats_row(answer: Answer) -> list[Any]:
 
 
 def _stack_text(worker: str, call: Answer) -> str:
-    stuck = ", stuck" if call.get("stuck") else ""
-    seconds = float(call.get("seconds") or 0)
-    head = f"{call.get('task')} {call.get('id')} on {worker}, {seconds:.1f} s{stuck}"
-    return "\n".join([head, *(f"  {line}" for line in call.get("stack", []))])
+    stuck = ", stuck" if call["stuck"] else ""
+    head = f"{call['task']} {call['id']} on {worker}, {call['seconds']:.1f} s{stuck}"
+    return "\n".join([head, *(f"  {line}" for line in call["stack"])])
 
 
 async def _listed(session: Session, name: str, columns: tuple[str, ...]) -> int:
@@ -222,6 +222,9 @@ async def _ordered(session: Session, name: str, given: dict[str, Any]) -> int:
     return answers.told(session)
 
 
-def _time_text(seconds: float) -> str:
-    """Local time, to the second."""
-    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+def _time_text(seconds: float) -> str | None:
+    """Local time, to the second; None where that is no time."""
+    try:
+        return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return None

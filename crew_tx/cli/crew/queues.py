@@ -9,6 +9,7 @@ from crew_tx.amqp.inspection import Depth, Inspector
 from crew_tx.cli.crew.exits import FAILED, OK
 from crew_tx.cli.crew.session import Session
 from crew_tx.topology import DEAD, TASKS, task_queue_name
+from crew_tx.web.worker_facts import queues_of
 
 
 async def queues(session: Session) -> int:
@@ -41,8 +42,7 @@ def depths_table(depths: Iterable[Depth]) -> tuple[tuple[str, ...], list[list[An
 
 def queue_names(answers: Iterable[dict[str, Any]]) -> list[str]:
     """The queues of all tasks in workers' answers to ``tasks``, and that of dead letters."""
-    tasks = (task for answer in answers for task in answer.get("tasks", []))
-    return [*sorted({task_queue_name(str(task.get("queue"))) for task in tasks}), DEAD]
+    return [*sorted({name for answer in answers for name in queues_of(answer)}), DEAD]
 
 
 async def _known(session: Session) -> list[str]:

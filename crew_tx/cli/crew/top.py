@@ -18,6 +18,7 @@ from crew_tx.cli.crew.session import Session
 from crew_tx.cli.crew.text import aligned, cell
 from crew_tx.client import Client
 from crew_tx.errors import ConnectionLostError, PublishTimeoutError
+from crew_tx.web.worker_facts import whole
 
 _GATHER = 1.0
 _SHORTEST_PAUSE = 0.05
@@ -171,7 +172,7 @@ async def _look(session: Session, client: Client, inspector: Inspector, before: 
 
 
 def _ended(answer: dict[str, Any]) -> int:
-    return sum(int(answer.get(name) or 0) for name in ("processed", "exceptions", "timeouts"))
+    return sum(whole(answer.get(name)) for name in ("processed", "exceptions", "timeouts"))
 
 
 class Lines:

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp.inspection import Depth
-from crew_tx.cli.crew import top
+from crew_tx.cli.crew import control, top
 from crew_tx.cli.crew.completion import words_of
 from crew_tx.cli.crew.data import read_data
 from crew_tx.cli.crew.events import EventPrinter
@@ -406,6 +406,48 @@ class TopTests(SynchronousTestCase):
         """Once each, and that of dead letters."""
         answers = [{"tasks": [{"queue": "b"}, {"queue": "a"}]}, {"tasks": [{"queue": "a"}]}, {"error": "no"}]
         self.assertEqual(["crew.tasks.a", "crew.tasks.b", "crew.dead"], queue_names(answers))
+
+
+class AnswerTests(SynchronousTestCase):
+    """What workers say, who may say anything."""
+
+    ODD: tuple[Any, ...] = (None, 1, "x", [1], {"a": 1}, 1e300, True)
+
+    def setUp(self) -> None:
+        self.told: list[Any] = []
+        self.output: Any = SimpleNamespace(
+            as_json=False,
+            table=lambda columns, rows, facts, empty="": self.told.extend([*map(cell, row)] for row in rows),
+            text=lambda text, facts: self.told.append(text),
+            note=self.told.append,
+        )
+
+    def ask(self, verb: Any, answer: dict[str, Any]) -> None:
+        client = SimpleNamespace(control=lambda *arguments: succeed([{"wid": "w", **answer}]))
+        arguments = argparse.Namespace(target=None, timeout=1.0, expect=None)
+        session: Any = SimpleNamespace(
+            arguments=arguments, output=self.output, client=lambda: nullcontext(client)
+        )
+        self.assertEqual(OK, self.successResultOf(Deferred.fromCoroutine(verb(session))))
+
+    def test_odd_answers_end_no_verb(self) -> None:
+        """Else one worker could keep people from seeing what the others say."""
+        names = ("time", "seconds", "stack", "queue", "task", "message")
+        for odd in self.ODD:
+            lists = [odd, [odd], *([{name: odd}] for name in names)]
+            for verb in (control.stats, control.tasks, control.active, control.stacks, control.errors):
+                for each in lists:
+                    name = "waittimes" if verb is control.stats else verb.__name__
+                    self.ask(verb, {name: each, "busy": odd, "processed": odd})
+            for each in lists:
+                self.assertIn("crew.dead", queue_names([{"tasks": each}]))
+            worker = {"wid": "w", "processed": odd}
+            rates_between(Look(1.0, [worker], [], [], {}), 2.0, [worker])
+
+    def test_a_time_is_shown_where_it_is_one(self) -> None:
+        """Of errors, the latest first."""
+        self.ask(control.errors, {"errors": [{"time": 1e15, "task": "a"}, {"time": 0.0, "task": "b"}]})
+        self.assertEqual([("-", "a"), ("b",)], [(self.told[0][0], self.told[0][2]), (self.told[1][2],)])
 
 
 class RunReactor:
