@@ -48,6 +48,7 @@ class GatewayProgram(Program):
             site=settings["wsgi"],
             operators=settings["operator"],
             shows_status=not settings["no-status"],
+            reply_queue_type=settings["reply-queue-type"],
             signing_keys=options.signing_keys,
             exposition=new_exposition() if monitoring is None else monitoring.exposition,
             tracing=new_tracing() if settings["tracing"] else None,

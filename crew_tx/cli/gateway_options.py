@@ -45,6 +45,7 @@ class GatewayOptions(ServerOptions):
     :ivar brokers: the brokers to connect to.
     :ivar credentials: who may ask.
     :ivar signing_keys: those of calls, where they are signed.
+    :ivar hosts: by which names it may be asked; None for any.
     """
 
     synopsis = "[options]"
@@ -63,6 +64,7 @@ class GatewayOptions(ServerOptions):
     brokers: list[BrokerURL]
     credentials: Credentials
     signing_keys: SigningKeys | None
+    hosts: frozenset[str] | None
 
     def opt_allow_task(self, name: str) -> None:
         """A task that may be called, or a pattern as reports.*; may be given again [none]"""
@@ -89,17 +91,14 @@ class GatewayOptions(ServerOptions):
         self.brokers = broker_urls(self.given, self.settings)
         self.signing_keys = read_signing_keys(self.given, self.settings)
         self.credentials = Credentials(self._credentials("tokens"), self._credentials("users"))
+        self.hosts = None if self.credentials else self._hosts()
+        self._check_operators()
         self._check_listen()
 
     @property
     def exposed(self) -> Exposed:
         """What is there for clients."""
         return Exposed(self.settings["allow-task"], self.settings["allow-channel"])
-
-    @property
-    def hosts(self) -> frozenset[str] | None:
-        """By which names it may be asked; None for any."""
-        return None if self.credentials else allowed_hosts(self.settings["allow-host"])
 
     @property
     def limits(self) -> Limits:
@@ -124,6 +123,20 @@ class GatewayOptions(ServerOptions):
             return read_credentials(content.decode(), where)
         except UnicodeDecodeError:
             raise ConfigurationError(f"{where} is not UTF-8 text") from None
+
+    def _hosts(self) -> frozenset[str]:
+        try:
+            return allowed_hosts(self.settings["allow-host"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.where('allow-host')}: {error}") from None
+
+    def _check_operators(self) -> None:
+        for name in self.settings["operator"]:
+            if name not in self.credentials.names:
+                raise ConfigurationError(
+                    f"{self.where('operator')}: nobody is {name[:100]!a}; "
+                    "name one of the credentials that --tokens and --users have"
+                )
 
     def _check_listen(self) -> None:
         """Who can connect has a say, and so others than this machine show who they are."""

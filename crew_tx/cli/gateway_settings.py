@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crew_tx.cli.readers import (
+    choice,
     endpoint_that_says_who,
     flag,
     name_of,
@@ -62,6 +63,13 @@ GATEWAY_OPTIONS = (
         "wsgi",
         "a site whose WSGI application workers run (crew-worker --wsgi MODULE:NAME --as SITE)",
         name_of("site"),
+        prefix=GATEWAY,
+    ),
+    Setting(
+        "reply-queue-type",
+        "classic, or quorum where the broker is a cluster [classic]",
+        choice("classic", "quorum"),
+        default="classic",
         prefix=GATEWAY,
     ),
     Setting(

@@ -43,6 +43,11 @@ class Credentials:
         return bool(self.tokens or self.users)
 
     @property
+    def names(self) -> frozenset[str]:
+        """Whose they are."""
+        return frozenset({*self.tokens, *self.users})
+
+    @property
     def challenges(self) -> tuple[str, ...]:
         """What a request without a credential is told to bring."""
         bearer = ('Bearer realm="crew"',) if self.tokens else ()
@@ -158,7 +163,14 @@ def read_credentials(text: str, where: str) -> dict[str, bytes]:
 
 
 def allowed_hosts(names: Iterable[str]) -> frozenset[str]:
-    """What a request's ``Host`` may be, without the port, where nobody has to say who asks."""
+    """
+    What a request's ``Host`` may be, without the port, where nobody has to say who asks.
+
+    :raises ConfigurationError: if a name is none that a request could have.
+    """
+    for name in names:
+        if host_of(name) != name.lower():
+            raise ConfigurationError(f"{name[:100]!a} is no host: write a name, or an address, and no port")
     return frozenset({"127.0.0.1", "localhost", "[::1]", *(name.lower() for name in names)})
 
 

@@ -27,7 +27,8 @@ from crew_tx.web.results import Kept
 
 HTML = "text/html"
 _PENDING, _SUCCESS, _FAILURE, _REVOKED = "PENDING", "SUCCESS", "FAILURE", "REVOKED"
-_OPTIONS = ("args", "kwargs", "timeout", "expires", "priority")
+_NAMES = {"timeout": "timeout", "expires": "expiration", "priority": "priority"}
+_OPTIONS = ("args", "kwargs", *_NAMES)
 #: Celery's word for a task that was taken back; what else went wrong is a failure, or the gateway's to tell.
 _REVOKED_BY = (TaskTimeoutError.__name__, ExpirationError.__name__, TaskCancelledError.__name__)
 
@@ -73,9 +74,7 @@ class ApplyEndpoint(Endpoint):
         if unknown:
             raise ProblemError(422, f"the body has {', '.join(_OPTIONS)}, and nothing else")
         data = _request_of(given.get("args", []), given.get("kwargs", {}))
-        named = {"timeout": "timeout", "expires": "expiration", "priority": "priority"}
-        texts = {option: str(given[name]) for name, option in named.items() if given.get(name) is not None}
-        return data, self._calls.options(texts)
+        return data, self._calls.options(_texts_of(given))
 
 
 class TasksEndpoint(Endpoint):
@@ -171,6 +170,19 @@ def _check_type(request: Any) -> None:
     """
     if not request.principal.is_deliberate and check_content_type(header(request, "Content-Type")) != JSON:
         raise ProblemError(415, f"the body is {JSON}, and the header Content-Type says so")
+
+
+def _texts_of(given: dict[str, Any]) -> dict[str, str]:
+    """The options of a call, as a query would have them."""
+    texts = {}
+    for name, option in _NAMES.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, (int, float, str)):
+            raise ProblemError(422, f"{name} is a number")
+        texts[option] = str(value)
+    return texts
 
 
 def _request_of(args: Any, kwargs: Any) -> Any:

@@ -19,6 +19,7 @@ from crew_tx.client import Client
 from crew_tx.errors import ConnectionLostError, CrewError
 from crew_tx.interfaces import IRequestTracing
 from crew_tx.signing import SigningKeys
+from crew_tx.topology import QueueType
 from crew_tx.web.access import NO_CREDENTIALS, Credentials, Exposed
 from crew_tx.web.bodies import Bodies
 from crew_tx.web.calls import CallEndpoint, Calls
@@ -50,6 +51,7 @@ class Gateway(Service):
     :param site: the name of a site whose WSGI application workers run; it has
         ``/`` and all paths that are of nothing else. Where nothing is exposed,
         these are all.
+    :param reply_queue_type: as :class:`Client` takes it.
     :param signing_keys: as :class:`Client` takes them.
     :param exposition: serves ``/metrics``, for which requests are counted then;
         None for neither.
@@ -77,6 +79,7 @@ class Gateway(Service):
         limits: Limits = DEFAULT_LIMITS,
         show_tracebacks: bool = False,
         site: str | None = None,
+        reply_queue_type: QueueType = "classic",
         signing_keys: SigningKeys | None = None,
         exposition: IGatewayExposition | None = None,
         tracing: IRequestTracing | None = None,
@@ -95,6 +98,7 @@ class Gateway(Service):
             brokers,
             name="gateway",
             max_message_size=limits.max_body,
+            reply_queue_type=reply_queue_type,
             signing_keys=signing_keys,
             tracing=tracing,
         )

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from dataclasses import replace
+from unittest.mock import patch
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -60,6 +61,13 @@ class GatewayProgramTests(SynchronousTestCase):
             self.patch(client, "status", lambda status=status: status)
             self.assertEqual(program.gateway.readiness()[0], program.health().well)
         self.assertEqual((False, "amqp://h takes nothing now"), program.health())
+
+    def test_its_answers_may_come_by_a_quorum_queue(self) -> None:
+        """As clusters want it."""
+        for options, expected in (((), "classic"), (("--reply-queue-type=quorum",), "quorum")):
+            with patch("crew_tx.client.ReplyQueue") as made:
+                self.program(*options)
+            self.assertEqual(expected, made.call_args.args[2])
 
     def test_without_prometheus_client_nothing_is_counted(self) -> None:
         """It serves all the same."""

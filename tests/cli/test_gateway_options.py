@@ -116,6 +116,20 @@ class GatewayOptionsTests(SynchronousTestCase):
         path = self.write("x.toml", "[gateway]\nallow-all = true\n")
         self.assert_refused("unknown key 'allow-all'", "--config", path)
 
+    def test_hosts_have_no_port(self) -> None:
+        """No request's host would be the same."""
+        for name in ("crew.local:8080", "http://crew.local", "crew local"):
+            self.assert_refused("--allow-host: ", "--allow-host", name)
+        self.assertIn("crew.local", self.options("--allow-host=Crew.local").hosts or ())
+
+    def test_operators_have_a_credential(self) -> None:
+        """Else there would be none, and nobody would say why."""
+        self.assert_refused("--operator: nobody is 'trinity'", "--operator", "trinity")
+        path = self.write("tokens", f"neo:{SECRET}\n")
+        self.assert_refused("--operator: nobody is 'trinity'", "--operator", "trinity", "--tokens", path)
+        for option in ("--tokens", "--users"):
+            self.assertEqual(("neo",), self.options("--operator=neo", option, path).settings["operator"])
+
     def test_every_option_has_a_variable_of_its_own(self) -> None:
         """The broker's and the logs' are those of all programs."""
         for setting in GATEWAY_OPTIONS:

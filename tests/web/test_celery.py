@@ -48,6 +48,7 @@ class ApplyTests(GatewayTestCase):
         for body in ([1], {"args": 1}, {"kwargs": []}, {"args": [1], "kwargs": {"a": 1}}, {"eta": 1}):
             self.assert_problem(422, self.post("/apply/echo/", body))
         self.assert_problem(400, self.post("/apply/echo/", {"timeout": -1}), "timeout")
+        self.assert_problem(422, self.post("/apply/echo/", {"expires": [5]}), "expires is a number")
 
     def test_over_its_timeout_it_is_revoked(self) -> None:
         """As documented, with no result."""
