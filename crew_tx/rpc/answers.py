@@ -146,6 +146,19 @@ class ReplyPublication(Publication):
 
     def given_up(self) -> None:
         """It is not sent again."""
+        self._delivery.ack()
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether that has been behind which its call is settled."""
+        return self.sent
+
+    def settles(self, delivery: TakenDelivery) -> None:
+        """Settle another delivery of the call, in place of the first where that died with its channel."""
+        if self._delivery.is_dead and not self.has_settled:
+            self._delivery = delivery
+        else:
+            delivery.ack()
 
     def say_instead(self, answer: Answer) -> None:
         """Carry another answer to the same call."""
@@ -176,15 +189,10 @@ class ConfirmedReply(ReplyPublication):
         self._delivery.ack()
         super().confirmed()
 
-    def given_up(self) -> None:
-        self._delivery.ack()
-
-    def settles(self, delivery: TakenDelivery) -> None:
-        """Settle another delivery of the call, in place of the first where that died with its channel."""
-        if self._delivery.is_dead:
-            self._delivery = delivery
-        else:
-            delivery.ack()
+    @property
+    def has_settled(self) -> bool:
+        """It is forgotten when it has."""
+        return False
 
 
 class CommandAnswer(Publication):
@@ -248,12 +256,9 @@ class Answers:
         self.publish(reply)
 
     def came_again(self, call_id: str, reply_to: str | None, delivery: TakenDelivery) -> None:
-        """Settle another delivery of a call that was answered: now, or with its reply that is on its way."""
+        """Settle another delivery of a call that was answered: now, or with a reply that has not left."""
         for reply in self._outstanding:
-            if isinstance(reply, ConfirmedReply) and (reply.message_id, reply.routing_key) == (
-                call_id,
-                reply_to,
-            ):
+            if reply.message_id == call_id and reply.routing_key == reply_to:
                 reply.settles(delivery)
                 return
         delivery.ack()
