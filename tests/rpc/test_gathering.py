@@ -228,6 +228,15 @@ class GatheringTests(SynchronousTestCase):
         self.publisher.attach(again)  # type: ignore[arg-type]
         self.assertEqual(again.take(), [])
 
+    def test_a_broker_that_says_nothing(self) -> None:
+        """It was written, and perhaps no worker has it: no empty list either. An answer shows it."""
+        unheard, answered = self.ask(), self.ask()
+        self.answer({})
+        self.clock.advance(1.1)
+        error = self.failureResultOf(unheard, PublishTimeoutError).value
+        self.assertEqual((error.maybe_sent, "did not confirm" in str(error)), (True, True))
+        self.assertEqual(self.successResultOf(answered), [{"wid": "w"}])
+
     def test_the_connection_comes_in_time(self) -> None:
         """It is sent then."""
         self.channel.close()
