@@ -3,11 +3,11 @@ A worker's replies: each kept until the broker has it.
 
 The ack of a call goes out right behind its reply, on the same channel, so the
 broker never sees the ack without the reply; or, where that is asked for, when
-the reply is confirmed, so that none is lost with the worker and the broker in
-the same instant. A reply that came back settles its call in any case: nobody
-waits for it now, and to keep the call would keep others away. A reply that is
-returned, since its caller's queue is not there now, is sent again after 1, 5 and
-30 seconds.
+the reply is confirmed, so that none is lost where the broker dies before it has
+the reply on its disk, and the worker before it can send it again. A reply that
+came back settles its call in any case: nobody waits for it now, and to keep the
+call would keep others away. A reply that is returned, since its caller's queue is
+not there now, is sent again after 1, 5 and 30 seconds.
 """
 
 from __future__ import annotations
@@ -339,6 +339,12 @@ class Answers:
     def stop(self) -> None:
         """Give up what is left, and leave no delayed call."""
         self._resends.stop()
+        if self._outstanding:
+            self.log.warn(
+                "{count} replies are given up, which the broker has not confirmed or their callers' queues "
+                "have not taken",
+                count=len(self._outstanding),
+            )
         self.undeliverable += len(self._outstanding)
         self._outstanding.clear()
         self._returned.clear()
