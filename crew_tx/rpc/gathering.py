@@ -49,6 +49,7 @@ class Gathering(Publication):
     One command on its way, and the answers that have come.
 
     :ivar deferred: fires with the answers, one dict a worker.
+    :ivar heard: the workers whose answers have come.
     :ivar reading: how many answers have come that are being read.
     :ivar is_confirmed: whether the broker has it, and so whoever it is for.
     :ivar is_over: whether its time is up: it ends when those are read.
@@ -60,6 +61,7 @@ class Gathering(Publication):
         "answers",
         "deferred",
         "expect",
+        "heard",
         "is_confirmed",
         "is_over",
         "reading",
@@ -79,6 +81,7 @@ class Gathering(Publication):
         self._owner = owner
         self.answers: list[dict[str, Any]] = []
         self.expect = expect
+        self.heard: set[str | None] = set()
         self.reading = 0
         self.is_confirmed = False
         self.is_over = False
@@ -88,7 +91,7 @@ class Gathering(Publication):
     @property
     def has_arrived(self) -> bool:
         """Whether workers have it, where there are any."""
-        return self.is_confirmed or bool(self.answers) or self.reading > 0
+        return self.is_confirmed or bool(self.heard)
 
     def confirmed(self) -> None:
         self.is_confirmed = True
@@ -206,6 +209,10 @@ class Gatherings:
         gathering = self._pending.get(answer.call_id)
         if gathering is None or gathering.is_over:
             return False
+        if answer.worker is not None and answer.worker in gathering.heard:
+            # It came before, and was not acknowledged when the connection was lost.
+            return True
+        gathering.heard.add(answer.worker)
         gathering.reading += 1
         if not self._codec.is_large(answer.body, answer.content_encoding):
             self._gathered(self._read(answer), gathering)

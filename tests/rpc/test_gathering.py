@@ -179,6 +179,13 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([each["wid"] for each in self.successResultOf(asked)], ["w1", "w2"])
         self.assertFalse(self.answer({}, "w3"))
 
+    def test_an_answer_that_comes_again(self) -> None:
+        """After a lost connection: it is told once, and nobody is missed for it."""
+        asked = self.ask(expect=2)
+        for worker in ("w1", "w1", "w2"):
+            self.assertTrue(self.answer({}, worker))
+        self.assertEqual([each["wid"] for each in self.successResultOf(asked)], ["w1", "w2"])
+
     def test_each_question_has_its_own_answers(self) -> None:
         """By its id."""
         first = self.ask(expect=1)
