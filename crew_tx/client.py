@@ -588,7 +588,9 @@ class Client(Service):
         :returns: a Deferred of a list, one dict for each worker that answered,
             with its id as ``wid``; one that could not do it says why under
             ``error``. The list is empty where there is no such worker. It
-            errbacks with :class:`AccessRefusedError` if the user may not send it.
+            errbacks with :class:`AccessRefusedError` if the user may not send it,
+            and with :class:`PublishTimeoutError` if the broker has not confirmed
+            it in time.
         """
         return self._gatherings.ask(command, target, arguments, timeout, expect)
 

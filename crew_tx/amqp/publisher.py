@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -34,6 +35,9 @@ from crew_tx.errors import (
     PublishTimeoutError,
 )
 from crew_tx.message import Properties
+
+if TYPE_CHECKING:
+    from crew_tx.amqp.protocol import AMQClient
 
 MAX_UNCONFIRMED = 4096
 MAX_WAITING = 100_000
@@ -192,7 +196,13 @@ class Publisher:
     @property
     def blocked(self) -> str | None:
         """The broker's reason while an alarm blocks the connection."""
-        return self._channel.client.blocked if self._channel is not None else None
+        connection = self._connection
+        return None if connection is None else connection.blocked
+
+    @property
+    def _connection(self) -> AMQClient | None:
+        """The one that there is."""
+        return None if self._channel is None else self._channel.client
 
     def attach(self, channel: AMQChannel) -> None:
         """
@@ -204,7 +214,7 @@ class Publisher:
         channel.on_confirm = self._confirmed
         channel.on_return = self._returned
         channel.on_closed = lambda reason: self._detached(channel, reason)
-        channel.client.on_flow = self._flow_changed
+        self._follow_flow(channel.client)
         self._flow_changed()
 
     def publish(self, publication: Publication) -> None:
@@ -294,6 +304,9 @@ class Publisher:
         self._waiting_bytes -= publication.size
         publication.waits = False
         return publication
+
+    def _follow_flow(self, client: AMQClient) -> None:
+        client.on_flow = self._flow_changed
 
     def _flow_changed(self) -> None:
         channel = self._channel
@@ -415,7 +428,7 @@ class Publisher:
         blocked = self.blocked
         if blocked is not None:
             return BrokerBlockedError(blocked, maybe_sent=publication.sent)
-        if self._channel is None:
+        if self._connection is None:
             return ConnectionLostError(
                 f"no connection to the broker within {self._timeout:g} s", maybe_sent=publication.sent
             )

@@ -3,11 +3,11 @@ A worker's replies: each kept until the broker has it.
 
 The ack of a call goes out right behind its reply, on the same channel, so the
 broker never sees the ack without the reply; or, where that is asked for, when
-the reply is confirmed, so that none is lost with the worker and the broker in
-the same instant. A reply that came back settles its call in any case: nobody
-waits for it now, and to keep the call would keep others away. A reply that is
-returned, since its caller's queue is not there now, is sent again after 1, 5 and
-30 seconds.
+the reply is confirmed, so that none is lost where the broker dies before it has
+the reply on its disk, and the worker before it can send it again. A reply that
+came back settles its call in any case: nobody waits for it now, and to keep the
+call would keep others away. A reply that is returned, since its caller's queue is
+not there now, is sent again after 1, 5 and 30 seconds.
 """
 
 from __future__ import annotations
@@ -146,6 +146,19 @@ class ReplyPublication(Publication):
 
     def given_up(self) -> None:
         """It is not sent again."""
+        self._delivery.ack()
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether that has been behind which its call is settled."""
+        return self.sent
+
+    def settles(self, delivery: TakenDelivery) -> None:
+        """Settle another delivery of the call, in place of the first where that died with its channel."""
+        if self._delivery.is_dead and not self.has_settled:
+            self._delivery = delivery
+        else:
+            delivery.ack()
 
     def say_instead(self, answer: Answer) -> None:
         """Carry another answer to the same call."""
@@ -176,15 +189,10 @@ class ConfirmedReply(ReplyPublication):
         self._delivery.ack()
         super().confirmed()
 
-    def given_up(self) -> None:
-        self._delivery.ack()
-
-    def settles(self, delivery: TakenDelivery) -> None:
-        """Settle another delivery of the call, in place of the first where that died with its channel."""
-        if self._delivery.is_dead:
-            self._delivery = delivery
-        else:
-            delivery.ack()
+    @property
+    def has_settled(self) -> bool:
+        """It is forgotten when it has."""
+        return False
 
 
 class CommandAnswer(Publication):
@@ -248,12 +256,9 @@ class Answers:
         self.publish(reply)
 
     def came_again(self, call_id: str, reply_to: str | None, delivery: TakenDelivery) -> None:
-        """Settle another delivery of a call that was answered: now, or with its reply that is on its way."""
+        """Settle another delivery of a call that was answered: now, or with a reply that has not left."""
         for reply in self._outstanding:
-            if isinstance(reply, ConfirmedReply) and (reply.message_id, reply.routing_key) == (
-                call_id,
-                reply_to,
-            ):
+            if reply.message_id == call_id and reply.routing_key == reply_to:
                 reply.settles(delivery)
                 return
         delivery.ack()
@@ -334,6 +339,12 @@ class Answers:
     def stop(self) -> None:
         """Give up what is left, and leave no delayed call."""
         self._resends.stop()
+        if self._outstanding:
+            self.log.warn(
+                "{count} replies are given up, which the broker has not confirmed or their callers' queues "
+                "have not taken",
+                count=len(self._outstanding),
+            )
         self.undeliverable += len(self._outstanding)
         self._outstanding.clear()
         self._returned.clear()

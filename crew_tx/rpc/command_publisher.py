@@ -53,18 +53,25 @@ class CommandPublisher(Publisher):
         self._begin()
 
     def attach(self, channel: AMQChannel) -> None:
-        """Publish on this channel from now on, beside another publisher of its connection."""
-        client = channel.client
-        heard = client.on_flow
+        """Publish on this channel from now on."""
         super().attach(channel)
-        client.on_flow = heard if self._is_heard else _both(heard, client.on_flow)
-        self._is_heard = True
         channel.on_closed = _both(channel.on_closed, self._closed)
 
     def stop(self, error: CrewError) -> None:
         """Fail all that waits or is unconfirmed, and leave no delayed call."""
         self._client = None
         super().stop(error)
+
+    @property
+    def _connection(self) -> AMQClient | None:
+        """Also while there is no channel."""
+        return None if self._client is None or self._client.closed else self._client
+
+    def _follow_flow(self, client: AMQClient) -> None:
+        """Beside another publisher of the connection."""
+        if not self._is_heard:
+            self._is_heard = True
+            client.on_flow = _both(client.on_flow, self._flow_changed)
 
     def _begin(self) -> None:
         client = self._client

@@ -49,12 +49,24 @@ class Gathering(Publication):
     One command on its way, and the answers that have come.
 
     :ivar deferred: fires with the answers, one dict a worker.
+    :ivar heard: the workers whose answers have come.
     :ivar reading: how many answers have come that are being read.
+    :ivar is_confirmed: whether the broker has it, and so whoever it is for.
     :ivar is_over: whether its time is up: it ends when those are read.
     :ivar signatures: that which it was sent with; none where nothing is signed.
     """
 
-    __slots__ = ("_owner", "answers", "deferred", "expect", "is_over", "reading", "signatures")
+    __slots__ = (
+        "_owner",
+        "answers",
+        "deferred",
+        "expect",
+        "heard",
+        "is_confirmed",
+        "is_over",
+        "reading",
+        "signatures",
+    )
 
     def __init__(
         self,
@@ -69,10 +81,20 @@ class Gathering(Publication):
         self._owner = owner
         self.answers: list[dict[str, Any]] = []
         self.expect = expect
+        self.heard: set[str | None] = set()
         self.reading = 0
+        self.is_confirmed = False
         self.is_over = False
         self.signatures: tuple[bytes, ...] = ()
         self.deferred: Deferred[list[dict[str, Any]]] | None = Deferred(lambda _: owner.cancelled(self))
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether workers have it, where there are any."""
+        return self.is_confirmed or bool(self.heard)
+
+    def confirmed(self) -> None:
+        self.is_confirmed = True
 
     def returned(self, returned: Returned) -> None:
         """There is no such worker."""
@@ -187,6 +209,10 @@ class Gatherings:
         gathering = self._pending.get(answer.call_id)
         if gathering is None or gathering.is_over:
             return False
+        if answer.worker is not None and answer.worker in gathering.heard:
+            # It came before, and was not acknowledged when the connection was lost.
+            return True
+        gathering.heard.add(answer.worker)
         gathering.reading += 1
         if not self._codec.is_large(answer.body, answer.content_encoding):
             self._gathered(self._read(answer), gathering)
@@ -250,14 +276,19 @@ class Gatherings:
         if gathering is None:
             # Ended by what an earlier one of the same moment set off.
             return
-        if gathering.sent:
+        if gathering.has_arrived:
             gathering.is_over = True
             if not gathering.reading:
                 self.end(gathering)
             return
         # An empty list would say that there is no such worker.
         self._publisher.withdraw(gathering)
-        self.fail(gathering, PublishTimeoutError("the command could not be sent in time", maybe_sent=False))
+        self.fail(gathering, _not_arrived(gathering.sent))
+
+
+def _not_arrived(was_sent: bool) -> PublishTimeoutError:
+    what = "the broker did not confirm the command" if was_sent else "the command could not be sent"
+    return PublishTimeoutError(f"{what} in time", maybe_sent=was_sent)
 
 
 def _with_remedy(error: AccessRefusedError, routing_key: str) -> AccessRefusedError:

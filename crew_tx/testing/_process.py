@@ -95,8 +95,10 @@ class Process:
         self.alive = False
         for call in self.getDelayedCalls():
             call.cancel()
-        for wire in self.wires:
-            wire.client.vanish()
+        # Also where the other end knows of its end already, and this one was never told.
+        for connector in self._connectors:
+            if connector.wire is not None:
+                connector.wire.client.vanish()
         self._reactor = MemoryReactor()
 
     def _call(self, function: Callable[..., object], *args: object, **kwargs: object) -> None:
@@ -108,4 +110,4 @@ class Process:
 
 
 def _is_over(connector: MemoryConnector) -> bool:
-    return connector.wire is not None and not connector.wire.connected
+    return connector.wire is not None and not connector.wire.client.connected

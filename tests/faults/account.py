@@ -47,6 +47,7 @@ class Account:
         self.lost_acks: Counter[str] = Counter()
         self.failed: list[str] = []
         self.lost_with_both: set[str] = set()
+        self._held_lately: list[tuple[float, set[str]]] = []
         self.longest = 0.0
 
     # -- calls ---------------------------------------------------------------------------
@@ -119,10 +120,17 @@ class Account:
         """
         held = {call_id for call_id in self.begun() if process in self.runs[call_id]}
         self.hold(held)
+        self._held_lately.append((time.monotonic(), held))
         if broker_died is not None:
             self.lost_with_both |= held
             # Its acks may have been on the way between the nodes of a cluster.
             self.lose_acks_of(process, broker_died)
+
+    def broker_killed(self, when: float) -> None:
+        """What a worker that was killed just before had answered, it may not have had on its disk."""
+        for killed, held in self._held_lately:
+            if killed > when - _ON_DISK:
+                self.lost_with_both |= held
 
     def hold(self, call_ids: Iterable[str]) -> None:
         """A fault has found these held: each may run once more."""

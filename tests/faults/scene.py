@@ -119,6 +119,7 @@ class Scene:
         node = await in_thread(self._victim, self.queue)
         self._broker_died = time.monotonic()
         self._connected_again = inf
+        self.account.broker_killed(self._broker_died)
         held = self._held()
         await in_thread(node.kill)
         await pause(down)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -67,6 +68,16 @@ class AccountTests(SynchronousTestCase):
         self.account.lost_with_both.add("b")
         self.assertEqual(self.wrong(0.6), "only 1 of 2 calls were answered")
         self.assertRegex(self.account.table(), "ConnectionLostError: gone +1\n")
+
+    def test_a_worker_that_died_just_before_its_broker(self) -> None:
+        """Its answers may not have been on the broker's disk; those of long before were."""
+        self.marks("a 1\nb 2\n")
+        self.account.worker_killed(1)
+        now = time.monotonic()
+        self.account.broker_killed(now + 10)
+        self.assertEqual(self.account.lost_with_both, set())
+        self.account.broker_killed(now + 1)
+        self.assertEqual(self.account.lost_with_both, {"a"})
 
     def test_ends_that_are_wrong(self) -> None:
         """Another call's answer, and an error that is none of ours."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx import Client, ConnectionLostError, RemoteError, ReplyLostError
@@ -103,6 +104,22 @@ class BrokerTests(RestartTestCase):
         self.assertEqual([self.harness.result(call) for call in calls], [1, 2, 3])
         self.assertEqual(len(self.runs), 3)
         self.is_empty()
+
+    def test_a_worker_that_is_stopped_while_it_is_down(self) -> None:
+        """It does not wait for it, and says what it gives up; what was not acknowledged others run."""
+        self.harness.hold("count")
+        call = self.call()
+        self.broker.stop()
+        self.harness.release()
+        stopped = self.harness.worker.stopService()
+        with capturedLogs() as logs:
+            self.harness.advance(6)
+        self.harness.result(stopped)
+        self.assertEqual([log["count"] for log in logs if "given up" in log["log_format"]], [1])
+        self.broker.start()
+        self.harness.new_worker(self.count)
+        self.connected_again()
+        self.assertEqual((self.harness.result(call), len(self.runs)), (2, 2))
 
     def test_answers_that_were_not_confirmed(self) -> None:
         """They are sent again, and the second ones are dropped."""

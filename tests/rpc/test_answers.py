@@ -118,10 +118,10 @@ class TroubleTests(AnswersTestCase):
         self.assertEqual((self.answers.unconfirmed, self.answers.undeliverable), (0, 1))
 
     def test_headers_that_a_small_frame_does_not_hold_are_told_instead(self) -> None:
-        """Nothing of such a reply was written."""
+        """Nothing of such a reply was written; where that can't be told either, its call is settled."""
         written, self.channel.publish = self.channel.publish, Mock(side_effect=EncodeError("too large"))
         self.send(tag=7, headers={"large": "x" * 100})
-        self.assertEqual(self.answers.undeliverable, 1)
+        self.assertEqual((self.channel.take(), self.answers.undeliverable), ([("ack", 7, False)], 1))
         self.channel.publish = Mock(side_effect=[EncodeError("too large"), None])
         self.send(tag=8, headers={"large": "x" * 100})
         self.assertEqual(self.channel.publish.call_args.args[3], b"too large")
@@ -171,6 +171,29 @@ class TroubleTests(AnswersTestCase):
         self.assertEqual(self.answers.unconfirmed, 1)
         self.reconnect()
         self.assertEqual(self.advance(2), [_PUBLISHED])
+
+    def test_a_call_that_comes_again_before_its_reply_leaves(self) -> None:
+        """It is settled behind that, as any: until then the broker keeps it for another worker."""
+        self.channel.close()
+        self.send()
+        self.advance(30)
+        self.reconnect()
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 8))
+        self.assertEqual(self.channel.take(), [])
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 9))
+        self.assertEqual(self.channel.take(), [("ack", 9, False)])
+        self.assertEqual(self.advance(1), [_PUBLISHED, ("ack", 8, False)])
+
+    def test_a_call_that_comes_again_behind_its_reply(self) -> None:
+        """It is settled at once, whether or not that is confirmed."""
+        self.send(tag=7)
+        self.reconnect()
+        self.assertEqual(self.channel.take(), [_PUBLISHED])
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 8))
+        self.assertEqual(self.channel.take(), [("ack", 8, False)])
+        self.channel.confirm()
+        self.answers.came_again("c1", "client-1", TakenDelivery(self.channel, 9))
+        self.assertEqual(self.channel.take(), [("ack", 9, False)])
 
     def test_a_reply_outlives_a_long_alarm(self) -> None:
         """Whether it was written before the alarm or waits for its end."""

@@ -9,7 +9,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from crew_tx.amqp.publisher import Publication
-from crew_tx.errors import AccessRefusedError, AMQPError, ClientStoppedError, CrewError
+from crew_tx.errors import (
+    AccessRefusedError,
+    AMQPError,
+    BrokerBlockedError,
+    ClientStoppedError,
+    CrewError,
+    PublishTimeoutError,
+)
 from crew_tx.rpc.command_publisher import CommandPublisher
 from tests.rpc.fakes import Channel
 
@@ -171,6 +178,32 @@ class CommandPublisherTests(SynchronousTestCase):
         self.client.on_flow()
         self.assertEqual(self.keys(channel), ["c"])
         self.assertEqual(self.client.flow, ["changed"] * 2)
+
+    def test_the_other_publisher_hears_that_the_socket_is_full(self) -> None:
+        """Also where that is by the first command."""
+        self.connect()
+        self.send("a")
+        channel = Channel()
+        channel.client = self.client  # type: ignore[assignment]
+        self.patch(channel, "publish", lambda *_: self.client.on_flow())
+        self.client.opening.pop().callback(channel)
+        channel.answer()
+        self.assertEqual(self.client.flow, ["changed"])
+
+    def test_a_channel_that_is_not_opened_in_time(self) -> None:
+        """The connection is there all the same, and perhaps blocked: the commands are told that."""
+        self.connect()
+        for blocked, kind in ((None, PublishTimeoutError), ("memory", BrokerBlockedError)):
+            self.client.blocked = blocked
+            [command] = self.send("a")
+            self.clock.pump([0.5] * 62)
+            self.assertIsInstance(command.fate, kind)
+            self.assertFalse(command.fate.maybe_sent)
+        [command] = self.send("b")
+        self.assertEqual(self.keys(self.client.opened()), [])
+        self.client.blocked = None
+        self.client.on_flow()
+        self.assertEqual(self.keys(self.client.channels[-1]), ["b"])
 
     def test_stopping(self) -> None:
         """What waits fails; a channel that is opened later is left alone."""

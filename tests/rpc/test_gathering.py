@@ -179,6 +179,13 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([each["wid"] for each in self.successResultOf(asked)], ["w1", "w2"])
         self.assertFalse(self.answer({}, "w3"))
 
+    def test_an_answer_that_comes_again(self) -> None:
+        """After a lost connection: it is told once, and nobody is missed for it."""
+        asked = self.ask(expect=2)
+        for worker in ("w1", "w1", "w2"):
+            self.assertTrue(self.answer({}, worker))
+        self.assertEqual([each["wid"] for each in self.successResultOf(asked)], ["w1", "w2"])
+
     def test_each_question_has_its_own_answers(self) -> None:
         """By its id."""
         first = self.ask(expect=1)
@@ -227,6 +234,15 @@ class GatheringTests(SynchronousTestCase):
         again = Channel()
         self.publisher.attach(again)  # type: ignore[arg-type]
         self.assertEqual(again.take(), [])
+
+    def test_a_broker_that_says_nothing(self) -> None:
+        """It was written, and perhaps no worker has it: no empty list either. An answer shows it."""
+        unheard, answered = self.ask(), self.ask()
+        self.answer({})
+        self.clock.advance(1.1)
+        error = self.failureResultOf(unheard, PublishTimeoutError).value
+        self.assertEqual((error.maybe_sent, "did not confirm" in str(error)), (True, True))
+        self.assertEqual(self.successResultOf(answered), [{"wid": "w"}])
 
     def test_the_connection_comes_in_time(self) -> None:
         """It is sent then."""

@@ -80,3 +80,17 @@ class ProcessTests(MemoryTestCase):
         self.assertNoResult(connecting)
         self.assertEqual((len(self.servers), self.reactor.getDelayedCalls()), (1, []))
         self.assertFalse(self.process.alive)
+
+    def test_a_connection_of_which_one_end_is_told(self) -> None:
+        """A killed program does not hear of it later; it is not the program's any more either."""
+        frozen, again = self.connect(), self.connect()
+        wire = self.process.wires[0]
+        wire.freeze()
+        self.servers[0].transport.abortConnection()
+        self.reactor.flush()
+        self.assertEqual((wire.connected, len(self.process.wires)), (False, 1))
+        self.connect()
+        self.process.kill()
+        wire.cut()
+        self.reactor.flush()
+        self.assertEqual((frozen.reasons, again.reasons), ([], []))
