@@ -48,9 +48,9 @@ class PacedChannel(HTTPChannel):
 
     transport: Any
 
-    def rawDataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: bytes) -> None:
         """What comes while a request is answered is kept, and too much of it is not read."""
-        super().rawDataReceived(data)
+        super().dataReceived(data)
         # twisted.web leaves that out where an answer waits to be read.
         if self._handlingRequest and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
             self._networkProducer.pauseProducing()

@@ -191,10 +191,11 @@ class OnASocket(_Embedded, TestCase):
     variant = "socket"
     timeout = _LIMIT
 
-    async def setUp(self) -> None:
+    def setUp(self) -> Deferred[None]:
         self.clock = reactor
-        await self._listen()
-        self.addCleanup(self._stop)
+        # Twisted's older trial does not wait for coroutines.
+        self.addCleanup(lambda: Deferred.fromCoroutine(self._stop()))
+        return Deferred.fromCoroutine(self._listen())
 
 
 class OnRabbitMQ(Behaviour, TestCase):
@@ -212,7 +213,8 @@ class OnRabbitMQ(Behaviour, TestCase):
             raise SkipTest(str(error)) from None
         self.port = self.node.port
         self.version = version_of(self.node.url)
-        self.addCleanup(self._delete_all)
+        # Twisted's older trial does not wait for coroutines.
+        self.addCleanup(lambda: Deferred.fromCoroutine(self._delete_all()))
 
     async def _delete_all(self) -> None:
         await self._close_clients()

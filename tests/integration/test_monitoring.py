@@ -74,8 +74,9 @@ class WatchedGatewayTests(WatchedTestCase):
         await worker.says("answers")
         listen, monitor = "--listen=tcp:0:interface=127.0.0.1", "--monitor=tcp:0:interface=127.0.0.1"
         gateway = self.process(
-            "-m",
-            "twisted",
+            # As its script does it: older ones need setuptools for "python -m twisted".
+            "-c",
+            "from twisted.application.twist._twist import Twist; Twist.main()",
             "crew-gateway",
             "--log-format=text",
             listen,
