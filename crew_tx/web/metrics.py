@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from crew_tx._version import __version__
 from crew_tx.interfaces import ICallObserver
+from crew_tx.signing import Reason
 from crew_tx.status import ClientStatus, WorkerStatus
 from crew_tx.web.traffic import BUCKETS as GATEWAY_BUCKETS
 from crew_tx.web.traffic import GatewayStatus, Route
@@ -58,6 +59,7 @@ _WORKER = (
     _Figure("crew_worker_draining", "Whether it is about to end", lambda s: s.draining),
     _Figure("crew_worker_calls_in_progress", "Calls that run now", lambda s: s.in_progress),
     _Figure("crew_worker_calls_held", "Calls that it took and did not start yet", lambda s: s.held),
+    _Figure("crew_worker_calls_abandoned", "Not run: their callers were gone", lambda s: s.abandoned, True),
     _Figure("crew_worker_replies_unconfirmed", "Replies that it keeps", lambda s: s.unconfirmed_replies),
     _Figure("crew_worker_threads", "Tasks that it can run at once", lambda s: s.pool.size),
     _Figure("crew_worker_threads_busy", "Threads that run a task", lambda s: s.pool.busy),
@@ -108,7 +110,7 @@ class Exposition:
 
     def add_client(self, status: Callable[[], ClientStatus]) -> None:
         """Tell of a client."""
-        self.registry.register(_Snapshots(_CLIENT, status))
+        self.registry.register(_Snapshots(_CLIENT, status, _about_client))
 
     def add_gateway(self, status: Callable[[], GatewayStatus]) -> None:
         """Tell of a gateway."""
@@ -177,7 +179,20 @@ class _Snapshots(Collector):
 
 def _about_worker(status: WorkerStatus) -> Iterable[Metric]:
     about = {"worker": status.worker_id, "name": status.name, "version": __version__}
-    return [InfoMetricFamily("crew_worker", "Which worker it is", about)]
+    info = InfoMetricFamily("crew_worker", "Which worker it is", about)
+    return [info, _refused("crew_worker_messages_refused", status.refused)]
+
+
+def _about_client(status: ClientStatus) -> Iterable[Metric]:
+    return [_refused("crew_client_messages_refused", status.refused)]
+
+
+def _refused(name: str, counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, "Messages refused for their signatures", labels=["reason"])
+    # All of them, from the start: Prometheus sees no increase in what was not there before.
+    for reason in get_args(Reason):
+        family.add_metric([reason], counts.get(reason, 0))
+    return family
 
 
 def _about_gateway(status: GatewayStatus) -> Iterable[Metric]:

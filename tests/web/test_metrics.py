@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -14,7 +16,18 @@ from crew_tx.worker import Task
 
 POOL = PoolStatus(8, 5, 2, (StuckThread("t", "a", "1", 3.0),), 4)
 WORKER = WorkerStatus(
-    "w-1", "w", "h", 1, ("a",), True, "amqp://h", POOL, in_progress=2, held=3, started=1700000000.0
+    "w-1",
+    "w",
+    "h",
+    1,
+    ("a",),
+    True,
+    "amqp://h",
+    POOL,
+    in_progress=2,
+    abandoned=5,
+    held=3,
+    started=1700000000.0,
 )
 CLIENT = ClientStatus("c-1", True, "low on memory", "amqp://h", pending=7, calls=9, late_replies=1)
 
@@ -43,6 +56,7 @@ class SnapshotTests(SynchronousTestCase):
             "crew_worker_paused": 0,
             "crew_worker_calls_in_progress": 2,
             "crew_worker_calls_held": 3,
+            "crew_worker_calls_abandoned_total": 5,
             "crew_worker_threads": 8,
             "crew_worker_threads_busy": 2,
             "crew_worker_threads_stuck": 1,
@@ -63,6 +77,17 @@ class SnapshotTests(SynchronousTestCase):
             "crew_client_late_replies_total": 1,
         }
         self.assertEqual(expected, {name: found.get(name) for name in expected})
+
+    def test_refused_messages_count_by_reason(self) -> None:
+        """A worker's and a client's."""
+        refused = {"unsigned": 2, "replayed": 1}
+        self.exposition.add_worker(lambda: replace(WORKER, refused=refused))
+        self.exposition.add_client(lambda: replace(CLIENT, refused=refused))
+        found = values(self.exposition)
+        for process in ("worker", "client"):
+            name = f"crew_{process}_messages_refused_total reason"
+            counts = tuple(found[f"{name}={reason}"] for reason in (*refused, "expired"))
+            self.assertEqual((2, 1, 0), counts)
 
     def test_they_are_read_each_time(self) -> None:
         """And not before."""
