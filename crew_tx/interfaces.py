@@ -90,6 +90,17 @@ class ITracing(Interface):
     def traced(definition: Any) -> Any:
         """A task's definition with a function that makes a span of each run."""
 
+    def ran(
+        definition: Any, headers: dict[str, Any], call_id: str, elapsed: float, error: str | None
+    ) -> None:
+        """
+        A task has run just now in a process of its own, where no function of ours makes spans.
+
+        :param headers: its call's.
+        :param elapsed: seconds that it ran.
+        :param error: why the answer is an error, as ``crew_tx.message.ErrorKind`` has it.
+        """
+
 
 class IRequestTracing(ITracing):
     """Makes spans of HTTP requests as well."""

@@ -40,6 +40,8 @@ STATE = "crew_tx"
 _LONGEST_NUMBER = 15
 _LONGEST_HEADER = 8192
 _NANOSECONDS = 1_000_000
+_SECOND = 1_000_000_000
+_CANCELLED = "cancelled"
 _SERVER_ERROR = 500
 
 Ended = Callable[[Any], Any]
@@ -150,12 +152,8 @@ class Tracing:
     def _processing(self, definition: TaskDefinition) -> Iterator[None]:
         """A span of a task, in the context that it runs in: its own spans are inside."""
         parent = propagate.extract(_carried(context.request.headers))
-        attributes = {
-            **_attributes(definition.task_id, "process"),
-            "messaging.destination.name": task_queue_name(definition.queue),
-            "messaging.message.conversation_id": context.request.id,
-        }
-        self._tell_of_the_queue(definition, parent, attributes)
+        attributes = _attributes_of(definition, context.request.id)
+        self._tell_of_the_queue(definition, parent, attributes, self._now())
         with self._tracer.start_as_current_span(
             f"process {definition.task_id}",
             context=parent,
@@ -170,16 +168,38 @@ class Tracing:
                 _failed(span, type(error))
                 raise
 
-    def _tell_of_the_queue(
-        self, definition: TaskDefinition, parent: Context, attributes: dict[str, str]
+    def ran(
+        self, definition: TaskDefinition, headers: Headers, call_id: str, elapsed: float, error: str | None
     ) -> None:
-        """From when the caller sent it until now; nothing where the caller doesn't say."""
+        end = self._now()
+        start = end - int(elapsed * _SECOND)
+        parent = propagate.extract(_carried(headers))
+        attributes = _attributes_of(definition, call_id)
+        self._tell_of_the_queue(definition, parent, attributes, start)
+        span = self._tracer.start_span(
+            f"process {definition.task_id}",
+            context=parent,
+            kind=trace.SpanKind.CONSUMER,
+            attributes=attributes,
+            start_time=start,
+        )
+        if error is not None:
+            span.set_attribute("error.type", error)
+            # Who cancels a call knows that it has ended.
+            if error != _CANCELLED:
+                span.set_status(trace.StatusCode.ERROR, error)
+        span.end(end)
+
+    def _tell_of_the_queue(
+        self, definition: TaskDefinition, parent: Context, attributes: dict[str, str], begun: int
+    ) -> None:
+        """From when the caller sent it until it was begun; nothing where the caller doesn't say."""
         sent = trace.get_current_span(parent).get_span_context().trace_state.get(STATE, "")
         if not (sent.isascii() and sent.isdecimal()) or len(sent) > _LONGEST_NUMBER:
             return
-        start = min(int(sent) * _NANOSECONDS, self._now())
+        start = min(int(sent) * _NANOSECONDS, begun)
         name = f"queue {definition.queue}"
-        self._tracer.start_span(name, context=parent, attributes=attributes, start_time=start).end()
+        self._tracer.start_span(name, context=parent, attributes=attributes, start_time=start).end(begun)
 
 
 def _attributes(task_id: str, operation: str) -> dict[str, str]:
@@ -188,6 +208,15 @@ def _attributes(task_id: str, operation: str) -> dict[str, str]:
         "messaging.system": "rabbitmq",
         "messaging.operation.type": operation,
         "messaging.rabbitmq.destination.routing_key": task_id,
+    }
+
+
+def _attributes_of(definition: TaskDefinition, call_id: str) -> dict[str, str]:
+    """Those of one run of a task."""
+    return {
+        **_attributes(definition.task_id, "process"),
+        "messaging.destination.name": task_queue_name(definition.queue),
+        "messaging.message.conversation_id": call_id,
     }
 
 

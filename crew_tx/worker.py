@@ -151,10 +151,11 @@ class Worker(service.Service):
         check_queue_type(queue_type)
         self._reactor = reactor
         if tracing is not None:
-            # A child process has the task's own function.
+            # A child process has the task's own function, and its spans are made when it has run.
             definitions = [
                 tracing.traced(each) if each.isolation == "thread" else each for each in definitions
             ]
+        self._tracing = tracing
         self._registry = _registry_of(definitions)
         self._name = name
         self.worker_id = f"{name}-{uuid4().hex}"
@@ -480,7 +481,9 @@ class Worker(service.Service):
             begun = self._reactor.seconds() if attempt.started is None else attempt.started
             waited = begun - attempt.received
             self._observer.answered(call.task_id, answer.error or "ok", waited, answer.elapsed)
-        if self._processes is not None and self._is_isolated(call.task_id):
+        if (definition := self._isolated(call.task_id)) is not None:
+            if self._tracing is not None and attempt.started is not None:
+                self._tracing.ran(definition, call.headers, call.call_id, answer.elapsed, answer.error)
             return
         if self._prefetch.ran(answer.elapsed):
             self._consumptions.follow()
@@ -497,9 +500,11 @@ class Worker(service.Service):
 
     # -- threads -----------------------------------------------------------------------
 
-    def _is_isolated(self, task_id: str) -> bool:
+    def _isolated(self, task_id: str) -> TaskDefinition | None:
+        """The task, if a process of its own runs it."""
         definition = self._registry.get(task_id)
-        return definition is not None and definition.isolation == "process"
+        is_isolated = definition is not None and definition.isolation == "process"
+        return definition if is_isolated and self._processes is not None else None
 
     @contextmanager
     def _together(self) -> Iterator[None]:

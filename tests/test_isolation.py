@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 from crew_tx import worker as worker_module
 from crew_tx.codec import Encoded
@@ -75,6 +76,21 @@ class IsolationTests(WorkerTestCase):
             [each.fields.get("exchange") for each in sent], ["crew.pubsub", "crew.replies", None]
         )
         self.assertEqual([self.told(each) for each in sent[1:]], [("reply", 1), ("ack", tag)])
+
+    def test_its_spans_are_made_when_it_has_run(self) -> None:
+        """By the worker: the process has the task's own function."""
+        tracing = Mock(traced=Mock(side_effect=lambda definition: definition))
+        self.start_isolated(tracing=tracing)
+        self.call("isolated", 5, call_id="first")
+        self.assertFalse(tracing.ran.called)
+        self.children[0].answers()
+        self.call("isolated", 5, call_id="second")
+        self.children[0].listener.ended("was ended by SIGSEGV")
+        told = [(task.task_id, *rest) for task, *rest in (each.args for each in tracing.ran.call_args_list)]
+        self.assertEqual(
+            [("isolated", {}, "first", 0.5, None), ("isolated", {}, "second", 0.0, "raised")], told
+        )
+        self.assertNotIn("isolated", [each.args[0].task_id for each in tracing.traced.call_args_list])
 
     def test_full_processes_give_back_their_own_calls_alone(self) -> None:
         """Of three queues, the one is not consumed from until a process is free."""

@@ -118,6 +118,25 @@ class SpanTests(TracingTestCase):
         self.successResultOf(called)
         self.assertEqual(1_700_000_000 * SECOND, self.spans["queue double"].start_time)
 
+    def test_a_task_that_ran_elsewhere_is_told_of_when_it_has(self) -> None:
+        """In the same trace, with the same times; and of its error with the kind."""
+        headers, ended = self.tracing.begin("double", None, answered=True)
+        self.now += 5 * SECOND
+        definition = double.__crew_task__  # type: ignore[attr-defined]
+        self.tracing.ran(definition, headers, "1", 2.0, None)
+        ended(4)
+        spans = self.spans
+        caller = spans["call double"].context.span_id
+        for name, start, end in (("queue", 0, 3), ("process", 3, 5)):
+            span = spans[f"{name} double"]
+            times = (span.start_time - 1_700_000_000 * SECOND, span.end_time - 1_700_000_000 * SECOND)
+            self.assertEqual((caller, (start * SECOND, end * SECOND)), (self.parent(span), times))
+        for error, status in (("timeout", trace.StatusCode.ERROR), ("cancelled", trace.StatusCode.UNSET)):
+            self.exporter.clear()
+            self.tracing.ran(definition, {}, "2", 1.0, error)
+            [span] = self.exporter.get_finished_spans()
+            self.assertEqual((error, status), (span.attributes["error.type"], span.status.status_code))
+
     def test_one_way_calls_end_with_their_confirm(self) -> None:
         """Nobody waits for the task."""
         sent = self.harness.client.send("double", 1)
