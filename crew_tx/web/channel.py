@@ -52,7 +52,8 @@ class PacedChannel(HTTPChannel):
         """What comes while a request is answered is kept, and too much of it is not read."""
         super().dataReceived(data)
         # twisted.web leaves that out where an answer waits to be read.
-        if self._handlingRequest and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize:
+        kept = self._dataBuffer
+        if kept and self._handlingRequest and sum(map(len, kept)) > self._optimisticEagerReadSize:
             self._networkProducer.pauseProducing()
 
     def requestDone(self, request: Any) -> None:
