@@ -16,6 +16,8 @@ SOON = 3.0
 SIGN_IN = "#sign-in button[type=submit]"
 LISTENS = r"the gateway listens: (http://\S+)/"
 BROKER_LISTENS = r"the broker listens: (amqp://\S+)"
+#: Where no broker is.
+NOWHERE = "amqp://127.0.0.1:1/"
 ANYWHERE = "--listen=tcp:0:interface=127.0.0.1"
 
 #: The elements that reach out of the page.
@@ -84,13 +86,13 @@ class PageTestCase(ProgramTestCase):
         worker.wait_for(f"{self.name}-[0-9a-f]{{32}} answers")
         return worker
 
-    def sign_in(self) -> None:
+    def sign_in(self, state: str = "Live") -> None:
         """Load the page as an operator."""
         self.browser.go(f"{self.place}/status")
         self.browser.wait_for_text("An operator's token")
         self.browser.type("#token", SECRET)
         self.browser.press(SIGN_IN)
-        self.browser.wait_for_text("Live", "#state")
+        self.browser.wait_for_text(state, "#state")
 
     def workers(self) -> int:
         """How many of ours are on the page."""
@@ -283,6 +285,18 @@ class ButtonTests(PageTestCase):
 
 class AwayTests(PageTestCase):
     """What is stale says so."""
+
+    def test_what_nobody_has_looked_at_is_not_said_to_be_none(self) -> None:
+        """Where there is no broker from the start."""
+        self.gateway("--tokens", self.tokens, "--operator", "op", CREW_BROKER=NOWHERE)
+        self.sign_in("Stale: there is no connection to the broker")
+        self.browser.wait_for_text("Nothing was seen yet.", "#workers")
+        figures = self.browser.run("return [...document.querySelectorAll('dd')].map(each => each.innerText)")
+        nothing = "\u2013"
+        self.assertEqual(
+            [nothing, f"{nothing} of {nothing}", *[nothing] * 4], [each.strip() for each in figures]
+        )
+        self.assert_no_errors()
 
     def test_when_the_broker_is_away_and_when_it_is_back(self) -> None:
         """With how old it is, and why."""

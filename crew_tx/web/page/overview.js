@@ -143,12 +143,14 @@ export class OverviewPage {
   }
 
   show(snapshot) {
-    const { workers, active, queues, errors, more } = snapshot;
-    this.workers.show([...workers].sort(byKey("wid")), more.workers);
+    const { age, workers, active, queues, errors, more } = snapshot;
+    // Before the first look, nothing there is not the same as none.
+    const unseen = age === null ? "Nothing was seen yet." : undefined;
+    this.workers.show([...workers].sort(byKey("wid")), more.workers, unseen);
     const shown = active.slice(0, SHOWN_ACTIVE);
-    this.active.show(shown, active.length - shown.length + more.active);
-    this.queues.show(queues, more.queues);
-    this.errors.show(errors);
+    this.active.show(shown, active.length - shown.length + more.active, unseen);
+    this.queues.show(queues, more.queues, unseen);
+    this.errors.show(errors, 0, unseen);
     this.showFigures(snapshot);
   }
 
@@ -160,17 +162,18 @@ export class OverviewPage {
 
   showFigures({ age, time: told, workers, queues, dead }) {
     const sum = (name) => workers.reduce((total, worker) => total + (worker[name] || 0), 0);
-    say(byId("figure-workers"), whole(workers.length));
-    say(byId("figure-busy"), `${whole(sum("busy"))} of ${whole(sum("threads"))}`);
-    say(byId("figure-waiting"), whole(queues.reduce((total, each) => total + each.messages, 0)));
-    this.showFigure("figure-stuck", sum("stuck"));
+    const seen = (number) => (age === null ? null : number);
+    say(byId("figure-workers"), whole(seen(workers.length)));
+    say(byId("figure-busy"), `${whole(seen(sum("busy")))} of ${whole(seen(sum("threads")))}`);
+    say(byId("figure-waiting"), whole(seen(queues.reduce((total, each) => total + each.messages, 0))));
+    this.showFigure("figure-stuck", seen(sum("stuck")));
     this.showFigure("figure-dead", dead);
     const words = dead === null ? "How many there are is not known." : dead ? "" : "There are none.";
     say(byId("dead-words"), words || "Calls that were not taken in time, or refused, and whose callers are gone.");
     byId("dead-show").disabled = !dead;
     byId("dead-requeue").disabled = !dead;
     if (dead === 0) this.showLetters([], 0);
-    this.showRate(sum("rate"), told - age);
+    this.showRate(seen(sum("rate")), told - age);
   }
 
   showFigure(id, number) {
@@ -181,7 +184,7 @@ export class OverviewPage {
   /** One point for each look. */
   showRate(total, looked) {
     say(byId("figure-rate"), rate(total));
-    if (looked === this.seen) return;
+    if (total === null || looked === this.seen) return;
     this.seen = looked;
     this.rates = [...this.rates, total].slice(-MOST_RATES);
     const highest = Math.max(1, ...this.rates);

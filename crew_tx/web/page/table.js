@@ -54,8 +54,9 @@ export class Table {
   constructor(parent, label, columns, keyOf, emptyWords) {
     this.columns = columns;
     this.keyOf = keyOf;
+    this.emptyWords = emptyWords;
     this.rows = new Map();
-    this.empty = element("p", emptyWords, "empty");
+    this.empty = element("p", "", "empty");
     this.more = element("p", "", "empty");
     this.table = element("table");
     // Shown as cards, a table would be none for those who hear it.
@@ -68,10 +69,11 @@ export class Table {
     this.show([]);
   }
 
-  /** Show these rows; `more` says how many there are beside. */
-  show(rows, more = 0) {
+  /** Show these rows; `more` says how many there are beside, and `emptyWords` what stands where there are none. */
+  show(rows, more = 0, emptyWords = this.emptyWords) {
     keep(this.body, this.rows, rows, this.keyOf, (row) => this.make(row), (tr, row) => this.update(tr, row));
     show(this.table, rows.length > 0);
+    say(this.empty, emptyWords);
     show(this.empty, rows.length === 0);
     show(this.more, more > 0);
     say(this.more, `and ${more.toLocaleString()} more`);
