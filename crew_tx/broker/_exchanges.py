@@ -115,32 +115,35 @@ class TopicRouter:
             del parent.next[word]
 
     def matching(self, routing_key: str, headers: Headers) -> Iterable[Binding]:
-        words = routing_key.split(".")
-        # A pattern with several "#" is reached in several ways, but counts once.
-        reached: dict[int, _Node] = {}
-        todo, seen = [(self._root, 0)], set()
-        while todo:
-            node, place = todo.pop()
-            if (id(node), place) in seen:
-                continue
-            seen.add((id(node), place))
-            if place == len(words):
-                reached[id(node)] = node
-            todo += self._steps(node, words, place)
-        return [binding for node in reached.values() for binding in node.bindings]
+        # All places at once, word by word: so there are no more steps than nodes and words, one by the other,
+        # and a pattern with several "#", which is reached in several ways, counts once.
+        places = _with_empty_hashes([self._root])
+        for word in routing_key.split("."):
+            # A "#" in a key is a word that no pattern has.
+            words = {word, "*"} - {"#"}
+            places = _with_empty_hashes(_behind(places, words))
+        return [binding for node in places for binding in node.bindings]
 
-    @staticmethod
-    def _steps(node: _Node, words: list[str], place: int) -> Iterator[tuple[_Node, int]]:
-        # One word at a time, so that there are no more steps than nodes and words, one by the other.
-        any_number = node.next.get("#")
-        if any_number is not None:
-            yield any_number, place
-        if place < len(words):
-            if node.skips:
-                yield node, place + 1
-            for word in {words[place], "*"} - {"#"}:
-                if (following := node.next.get(word)) is not None:
-                    yield following, place + 1
+
+def _behind(places: Iterable[_Node], words: set[str]) -> Iterator[_Node]:
+    """Where one more word leads from these."""
+    for node in places:
+        if node.skips:
+            yield node
+        for word in words:
+            if (following := node.next.get(word)) is not None:
+                yield following
+
+
+def _with_empty_hashes(places: Iterable[_Node]) -> dict[_Node, None]:
+    """The same, and where a ``#`` that is no word at all leads from them."""
+    found: dict[_Node, None] = {}
+    for place in places:
+        node: _Node | None = place
+        while node is not None and node not in found:
+            found[node] = None
+            node = node.next.get("#")
+    return found
 
 
 class HeadersRouter(FanoutRouter):
