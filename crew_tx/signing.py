@@ -3,7 +3,8 @@ Signing keys, and what is made with them: bytes in, bytes out, time as an argume
 
 A signature is a text of three words: the id of the key, when it was signed, in
 milliseconds since 1970 by thirteen digits, and an HMAC-SHA256 in hexadecimal. All before the HMAC
-is its stamp. What the HMAC is of has the stamp in it: see :mod:`crew_tx.rpc.digests`.
+is its stamp. What the HMAC is of has the stamp in it: see :mod:`crew_tx.rpc.digests`. That of a
+reply, which needs no clock, has two words: the id of the key, and the HMAC.
 
 A key's secret is not kept: only what an HMAC begins and ends with. What many
 messages begin with is hashed once, too, and a copy goes on from there.
@@ -17,6 +18,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from hashlib import sha256
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -31,16 +33,20 @@ WINDOW = 300.0
 SHORTEST_SECRET = 32
 #: Signatures that a worker remembers; the oldest give way.
 MOST_SEEN = 100_000
-#: Where the parts of a signature end, from its own end.
+#: Digits of an HMAC.
+MAC_SIZE = 64
+#: Where the parts of a signature end, from its own end; and the key's id in that of a reply.
 KEY_ID_END = -79
-STAMP_END = -64
+STAMP_END = -MAC_SIZE
+REPLY_KEY_ID_END = STAMP_END - 1
 
 #: Why a message is refused.
 Reason = Literal["unsigned", "unknown-key", "tampered", "expired", "replayed"]
 
 _ID = r"[A-Za-z0-9_.-]{1,64}"
 _KEY_ID = re.compile(_ID, re.ASCII)
-_SIGNATURE = re.compile(rf"{_ID} [0-9]{{13}} [0-9a-f]{{64}}", re.ASCII)
+_SIGNATURE = re.compile(rf"{_ID} [0-9]{{13}} [0-9a-f]{{{MAC_SIZE}}}", re.ASCII)
+_REPLY_SIGNATURE = re.compile(rf"{_ID} [0-9a-f]{{{MAC_SIZE}}}", re.ASCII)
 _TIME = slice(-78, -65)
 _BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
@@ -48,6 +54,8 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 #: How many are forgotten at once, at most, and how often what is stale is looked for, in seconds.
 _MOST_FORGOTTEN = 1000
 _LOOK_EVERY = 1.0
+#: Seconds for which a stamp serves.
+_STAMPED_FOR = 0.001
 
 
 class RefusedError(Exception):
@@ -74,14 +82,14 @@ class BegunMac:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, inner: Hash, outer: Hash) -> None:
-        self._inner = inner
-        self._outer = outer
+        self._inner = inner.copy
+        self._outer = outer.copy
 
     def ended(self, rest: bytes) -> str:
         """The HMAC-SHA256 of what it began with and the rest, in hexadecimal."""
-        inner = self._inner.copy()
+        inner = self._inner()
         inner.update(rest)
-        outer = self._outer.copy()
+        outer = self._outer()
         outer.update(inner.digest())
         return outer.hexdigest()
 
@@ -107,6 +115,10 @@ class SigningKey:
         inner.update(head)
         return BegunMac(inner, self._outer)
 
+    def reply_signature(self, mac: str) -> str:
+        """A reply's signature, of its HMAC."""
+        return f"{self.id} {mac}"
+
     def __repr__(self) -> str:
         return f"<SigningKey {self.id}>"
 
@@ -125,7 +137,7 @@ class SigningKeys:
     :raises ConfigurationError: naming the key that is wrong, never its secret.
     """
 
-    __slots__ = ("_keys", "_last_stamp", "_signing", "size", "stamp_size")
+    __slots__ = ("_keys", "_signing", "_stamp", "_stamped_at", "size", "stamp_size")
 
     def __init__(self, secrets: Mapping[str, bytes], signs: str | None = None) -> None:
         if not secrets:
@@ -136,7 +148,8 @@ class SigningKeys:
         if signs is not None and signs not in self._keys:
             raise ConfigurationError(f"there is no signing key {signs!a} to sign with")
         self._signing = self._keys[signs if signs is not None else next(iter(self._keys))]
-        self._last_stamp = (-1, "", b"")
+        self._stamped_at = -inf
+        self._stamp = ("", b"")
         self.size = len(self._signing.id) - KEY_ID_END
         self.stamp_size = self.size + STAMP_END
 
@@ -193,19 +206,17 @@ class SigningKeys:
         """The key that signs."""
         return self._signing
 
-    def stamp(self, now: float) -> tuple[int, str, bytes]:
+    def stamp(self, now: float) -> tuple[str, bytes]:
         """
         What a signature begins with; it is signed, too. One key's have one length.
 
         :param now: seconds since 1970.
-        :returns: the milliseconds, the stamp, and its octets.
+        :returns: the stamp, and its octets. What is signed within a millisecond has the same.
         """
-        milliseconds = int(now * 1000)
-        last = self._last_stamp
-        if last[0] != milliseconds:
-            stamp = f"{self._signing.id} {milliseconds:013d} "
-            last = self._last_stamp = (milliseconds, stamp, stamp.encode())
-        return last
+        if not 0 <= now - self._stamped_at < _STAMPED_FOR:
+            stamp = f"{self._signing.id} {int(now * 1000):013d} "
+            self._stamped_at, self._stamp = now, (stamp, stamp.encode())
+        return self._stamp
 
     def key_of(self, signature: Any) -> SigningKey:
         """
@@ -218,6 +229,13 @@ class SigningKeys:
             return self._keys[signature[:KEY_ID_END]]
         except (KeyError, TypeError):
             raise _without_key(signature) from None
+
+    def key_of_reply(self, signature: Any) -> SigningKey:
+        """The same of a reply's."""
+        try:
+            return self._keys[signature[:REPLY_KEY_ID_END]]
+        except (KeyError, TypeError):
+            raise _without_reply_key(signature) from None
 
     def __repr__(self) -> str:
         others = [key_id for key_id in self._keys if key_id != self._signing.id]
@@ -307,14 +325,27 @@ def altered(key_id: str, reference: bytes = b"") -> RefusedError:
 
 
 def _without_key(signature: object) -> RefusedError:
+    return _no_signature(
+        signature, _SIGNATURE, "a key's id, a time and 64 hexadecimal digits"
+    ) or _unknown_key(str(signature)[:KEY_ID_END], str(signature)[:STAMP_END])
+
+
+def _without_reply_key(signature: object) -> RefusedError:
+    return _no_signature(signature, _REPLY_SIGNATURE, "a key's id and 64 hexadecimal digits") or _unknown_key(
+        str(signature)[:REPLY_KEY_ID_END]
+    )
+
+
+def _no_signature(signature: object, pattern: re.Pattern[str], words: str) -> RefusedError | None:
     if signature is None:
         return RefusedError("unsigned", "it is not signed, and only what is signed is taken here")
-    if not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature):
-        return RefusedError("tampered", "its signature is not a key's id, a time and 64 hexadecimal digits")
-    key_id = signature[:KEY_ID_END]
-    return RefusedError(
-        "unknown-key", f"it is signed with the key {key_id!a}, which is not here", signature[:STAMP_END]
-    )
+    if not isinstance(signature, str) or not pattern.fullmatch(signature):
+        return RefusedError("tampered", f"its signature is not {words}")
+    return None
+
+
+def _unknown_key(key_id: str, stamp: str = "") -> RefusedError:
+    return RefusedError("unknown-key", f"it is signed with the key {key_id!a}, which is not here", stamp)
 
 
 def _check_key(key_id: object, secret: object) -> None:

@@ -175,7 +175,7 @@ class Worker(service.Service):
         self._events = EventPublisher(reactor, self._publisher, self._codec, self._in_thread, self.worker_id)
         self._task_events = TaskPublisher(reactor, self._events)
         self._gate = None if signing_keys is None else WorkerGate(signing_keys, reactor.seconds)
-        sign = None if signing_keys is None else AnswerSigner(signing_keys, reactor.seconds).properties
+        sign = None if signing_keys is None else AnswerSigner(signing_keys).properties
         self._answers = Answers(reactor, self._publisher, self._unsendable, ack, sign)
         self._pool = self._make_pool(threads, max_stuck, create_threads)
         self._processes = self._make_processes(processes, max_message_size, allow_pickle)

@@ -94,11 +94,14 @@ class SigningKeysTests(SynchronousTestCase):
         """Whenever it is made, until the year 2286."""
         keys = SigningKeys({"key.1": SECRET})
         for now in (0.0, 1.5, 1_764_000_000.123, 9_999_999_999.9):
-            milliseconds, stamp, octets = keys.stamp(now)
-            self.assertEqual((int(now * 1000), f"key.1 {milliseconds:013d} "), (milliseconds, stamp))
+            stamp, octets = keys.stamp(now)
+            self.assertEqual(f"key.1 {int(now * 1000):013d} ", stamp)
             self.assertEqual((stamp.encode(), keys.stamp_size), (octets, len(stamp)))
             self.assertEqual(keys.size, len(stamp + keys.signing.begin(b"x").ended(b"")))
         self.assertIs(keys.stamp(2.0), keys.stamp(2.0001))
+        # A clock may be set back.
+        for now, milliseconds in ((2.25, 2250), (1.5, 1500)):
+            self.assertEqual(f"key.1 {milliseconds:013d} ", keys.stamp(now)[0])
 
     def test_a_signature_names_its_key(self) -> None:
         """What names none that is here is refused, whatever it is."""
@@ -121,6 +124,22 @@ class SigningKeysTests(SynchronousTestCase):
         for signature in ([], {}, ["k"]):
             self.assertRaises(RefusedError, keys.key_of, signature)
         self.assertEqual("other 0000000000007 ", self.assertRaises(RefusedError, keys.key_of, unknown).stamp)
+
+    def test_a_reply_has_no_time_in_its_signature(self) -> None:
+        """Nor is one with a time a reply's."""
+        keys = SigningKeys({"k": SECRET})
+        signature = keys.signing.reply_signature("0" * 64)
+        self.assertEqual("k " + "0" * 64, signature)
+        self.assertEqual("k", keys.key_of_reply(signature).id)
+        for odd, reason in {
+            None: "unsigned",
+            "other " + "0" * 64: "unknown-key",
+            f"k {7:013d} " + "0" * 64: "tampered",
+            "": "tampered",
+            7: "tampered",
+        }.items():
+            error = self.assertRaises(RefusedError, keys.key_of_reply, odd)
+            self.assertEqual((reason, ""), (error.reason, error.stamp), odd)
 
 
 class FreshTests(SynchronousTestCase):

@@ -115,7 +115,7 @@ class ReplyPublication(Publication):
 
     def __init__(self, answers: Answers, answer: Answer, reply_to: str, delivery: TakenDelivery) -> None:
         sign = answers.sign
-        properties = encoded_answer(answer) if sign is None else sign(answer, reply_to, delivery.reference)
+        properties = encoded_answer(answer) if sign is None else sign(answer, delivery.reference)
         super().__init__(REPLIES, reply_to, properties, answer.body, answer.call_id)
         self._answers = answers
         self._delivery = delivery
@@ -165,11 +165,7 @@ class ReplyPublication(Publication):
         self.is_instead = True
         self.answer = answer
         sign = self._answers.sign
-        self.properties = (
-            encoded_answer(answer)
-            if sign is None
-            else sign(answer, self.routing_key, self._delivery.reference)
-        )
+        self.properties = encoded_answer(answer) if sign is None else sign(answer, self._delivery.reference)
         self.body = answer.body
 
 
@@ -209,8 +205,8 @@ class Answers:
     :param clock: an ``IReactorTime``.
     :param instead: makes an error's answer of an answer that can't be sent, and why.
     :param ack: when calls are acknowledged.
-    :param sign: encodes the properties of a reply, by it, the client id and the reference to
-        what it answers; None signs nothing.
+    :param sign: encodes the properties of a reply, by it and the reference to what it
+        answers; None signs nothing.
     :raises InvalidArgumentError: if that is neither.
     :ivar undeliverable: replies that were given up, since their callers' queues are gone.
     """
@@ -223,7 +219,7 @@ class Answers:
         publisher: Publisher,
         instead: Callable[[Answer, CrewError], Answer],
         ack: Ack = "written",
-        sign: Callable[[Answer, str, bytes], bytes] | None = None,
+        sign: Callable[[Answer, bytes], bytes] | None = None,
     ) -> None:
         if ack not in ("written", "confirmed"):
             raise InvalidArgumentError(f"ack is 'written' or 'confirmed', not {ack!r:.40}")
@@ -270,7 +266,7 @@ class Answers:
         :param reference: to the command, under signing.
         """
         sign = self.sign
-        properties = encoded_answer(answer) if sign is None else sign(answer, reply_to, reference)
+        properties = encoded_answer(answer) if sign is None else sign(answer, reference)
         self._publisher.publish(CommandAnswer(answer, reply_to, properties))
 
     def publish(self, reply: ReplyPublication) -> None:

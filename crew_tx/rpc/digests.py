@@ -10,11 +10,12 @@ that crew_tx writes, with names in the order of their UTF-8, at every depth;
 without any the field is empty.
 
 A reply refers to its call, as its worker saw it: so it is good for that call
-alone, as it was sent, and needs no clock. The reference is the call's signature, as the worker's
-key makes it; where the worker has not the key, the SHA-256 of the fields.
+alone, as it was sent, and to where that is answered; it needs no clock and has no stamp.
+The reference is the call's signature, as the worker's key makes it; where the worker has
+not the key, the SHA-256 of the fields.
 
 What many messages begin with is their head: it is made, and hashed, once. The size of the
-stamp is in it, which is one for all stamps of a key.
+stamp is in it, where there is a stamp; it is one for all stamps of a key.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def call_head(stamp: int, exchange: str, routing_key: str, task_id: str, fields:
     :param fields: those of a :class:`Call` from its content type on, by :data:`CALL_FIELDS`.
     """
     content_type, encoding, reply_to, expiration, timeout, attempt, priority, persistent = fields
-    return _head(
+    return _stamped_head(
         stamp,
         "call",
         exchange,
@@ -107,22 +108,21 @@ def plain_reference(head: bytes, rest: bytes) -> bytes:
     return sha256(head + rest).digest()
 
 
-def reply_head(stamp: int, exchange: str, routing_key: str, fields: Any, persistent: bool) -> bytes:
+def reply_head(fields: Any, persistent: bool) -> bytes:
     """
     The head of a reply.
 
-    :param stamp: the size of its stamp.
     :param fields: those of an :class:`Answer` from its content type on, by :data:`ANSWER_FIELDS`.
     :raises TypeError: if what came in place of a text is none.
     """
-    return _head(stamp, "reply", exchange, routing_key, *fields, 2 if persistent else 1)
+    return _head("reply", *fields, 2 if persistent else 1)
 
 
-def reply_rest(stamp: bytes, answer: Answer, reference: bytes, digest: bytes | None = None) -> bytes:
+def reply_rest(answer: Answer, reference: bytes, digest: bytes | None = None) -> bytes:
     """
     What is signed of a reply behind its head, of an answer to a command as well.
 
-    :param reference: of what it answers; that tells its id, too.
+    :param reference: of what it answers; that tells its id and where it goes, too.
     :param digest: as of :func:`call_rest`.
     :raises EncodeError: if what came as headers could not be sent by crew_tx.
     """
@@ -132,18 +132,18 @@ def reply_rest(stamp: bytes, answer: Answer, reference: bytes, digest: bytes | N
     if size > LARGE_BODY:
         body = digest or body_digest(body)
     table = _headers(headers) if headers else _EMPTY
-    return b"".join((stamp, table, _sizes[len(reference)], reference, end, body))
+    return b"".join((table, _sizes[len(reference)], reference, end, body))
 
 
 def command_head(stamp: int, exchange: str, routing_key: str, properties: Properties) -> bytes:
     """:raises TypeError: if a property is no text."""
     names = ("content_type", "content_encoding", "reply_to", "expiration")
-    return _head(stamp, "command", exchange, routing_key, *(properties.get(name) for name in names))
+    return _stamped_head(stamp, "command", exchange, routing_key, *(properties.get(name) for name in names))
 
 
 def cancel_head(stamp: int, exchange: str, routing_key: str, reply_to: str) -> bytes:
     """What the cancels of one task's calls by one client have in common."""
-    return _head(stamp, "cancel", exchange, routing_key, reply_to)
+    return _stamped_head(stamp, "cancel", exchange, routing_key, reply_to)
 
 
 def told_rest(stamp: bytes, call_id: str, body: bytes) -> bytes:
@@ -151,8 +151,12 @@ def told_rest(stamp: bytes, call_id: str, body: bytes) -> bytes:
     return call_rest(stamp, NO_HEADERS, call_id, body)
 
 
-def _head(stamp: int, *fields: Field) -> bytes:
-    return b"".join((DOMAIN, *map(_field, fields), _pack_size(stamp)))
+def _stamped_head(stamp: int, *fields: Field) -> bytes:
+    return _head(*fields) + _pack_size(stamp)
+
+
+def _head(*fields: Field) -> bytes:
+    return b"".join((DOMAIN, *map(_field, fields)))
 
 
 def _field(value: Field) -> bytes:

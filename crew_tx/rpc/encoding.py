@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any
 
@@ -10,8 +10,7 @@ from crew_tx.amqp.publisher import encode_message_properties
 from crew_tx.amqp.template import ReplyTemplate, SignedReplyTemplate
 from crew_tx.message import Answer, ErrorKind, answer_properties, signed_properties
 from crew_tx.rpc.digests import ANSWER_FIELDS, reply_head, reply_rest
-from crew_tx.signing import BegunMac, SigningKeys
-from crew_tx.topology import REPLIES
+from crew_tx.signing import MAC_SIZE, BegunMac, SigningKeys
 
 #: Each content type, kind of error and persistence has a template of its own.
 _MOST_TEMPLATES = 1024
@@ -32,45 +31,37 @@ def encoded_answer(answer: Answer) -> bytes:
 
 
 class AnswerSigner:
-    """
-    Encodes the properties of replies, signed.
+    """Encodes the properties of replies, signed."""
 
-    :param seconds: reads the clock: seconds since 1970.
-    """
+    def __init__(self, keys: SigningKeys) -> None:
+        self._key = keys.signing
+        self._templates: dict[Hashable, tuple[SignedReplyTemplate, BegunMac]] = {}
 
-    def __init__(self, keys: SigningKeys, seconds: Callable[[], float]) -> None:
-        self._keys = keys
-        self._seconds = seconds
-        self._templates: dict[tuple[str, bool, Any], tuple[SignedReplyTemplate, BegunMac]] = {}
-
-    def properties(self, answer: Answer, reply_to: str, reference: bytes) -> bytes:
+    def properties(self, answer: Answer, reference: bytes) -> bytes:
         """
         A reply's properties, signed.
 
         :param reference: to what it answers.
         :raises EncodeError: as :func:`encoded_answer`.
         """
-        kind = (reply_to, answer.persistent, answer[ANSWER_FIELDS])
-        template, begun = self._templates.get(kind) or self._new_template(kind)
-        _, stamp, octets = self._keys.stamp(self._seconds())
-        signature = stamp + begun.ended(reply_rest(octets, answer, reference))
+        kind = (answer.persistent, answer[ANSWER_FIELDS])
+        template, begun = self._templates.get(kind) or self._new_template(*kind)
+        mac = begun.ended(reply_rest(answer, reference))
         if answer.headers:
+            signature = self._key.reply_signature(mac)
             return encode_message_properties(signed_properties(answer_properties(answer), signature))
-        return template.fill(answer.call_id, answer.elapsed, signature.encode())
+        return template.fill(answer.call_id, answer.elapsed, mac.encode())
 
-    def _new_template(self, kind: tuple[str, bool, Any]) -> tuple[SignedReplyTemplate, BegunMac]:
-        """And what the signatures of such replies begin with."""
-        reply_to, persistent, fields = kind
+    def _new_template(self, persistent: bool, fields: Any) -> tuple[SignedReplyTemplate, BegunMac]:
+        """And what the HMACs of such replies begin with."""
         content_type, encoding, error, worker = fields
         answer = Answer("", b"", content_type, encoding, error, worker, 0.0, persistent)
-        size = self._keys.size
-        begun = self._keys.signing.begin(
-            reply_head(self._keys.stamp_size, REPLIES, reply_to, fields, persistent)
-        )
-        made = SignedReplyTemplate(signed_properties(answer_properties(answer), "-" * size), size), begun
+        begun = self._key.begin(reply_head(fields, persistent))
+        signature = self._key.reply_signature("-" * MAC_SIZE)
+        made = SignedReplyTemplate(signed_properties(answer_properties(answer), signature), MAC_SIZE), begun
         if len(self._templates) >= _MOST_TEMPLATES:
             self._templates.clear()
-        self._templates[kind] = made
+        self._templates[persistent, fields] = made
         return made
 
 

@@ -37,6 +37,7 @@ from crew_tx.rpc.digests import (
 from crew_tx.rpc.refusals import Refusals
 from crew_tx.signing import (
     KEY_ID_END,
+    REPLY_KEY_ID_END,
     STAMP_END,
     BegunMac,
     RefusedError,
@@ -277,35 +278,31 @@ class ReplyGate:
         if sent is None:
             # Nobody waits for it: it is counted as any stray.
             return True
-        fields = answer[ANSWER_FIELDS]
+        signature: Any = signature_of(delivery.properties)
         try:
-            signature: Any = signature_of(delivery.properties)
             kind = (
-                signature[:KEY_ID_END] if signature.__class__ is str else None,
-                delivery.exchange,
-                delivery.routing_key,
+                signature[:REPLY_KEY_ID_END] if signature.__class__ is str else None,
                 answer.persistent,
-                fields,
+                answer[ANSWER_FIELDS],
             )
-            begun = self._begun.get(kind)
-            is_new = begun is None
-            if begun is None:
-                key = self._keys.key_of(signature)
-                size = len(signature) + STAMP_END
-                head = reply_head(size, delivery.exchange, delivery.routing_key, fields, answer.persistent)
-                begun = key.begin(head)
-            stamp = signature.encode()[:STAMP_END]
+            known = self._begun.get(kind)
+            begun = known or self._begin(signature, answer)
             mac = signature[STAMP_END:]
             for reference in sent.signatures if answer.error != "refused" else _references(sent):
-                if compare_digest(begun.ended(reply_rest(stamp, answer, reference, digest)), mac):
-                    if is_new:
+                if compare_digest(begun.ended(reply_rest(answer, reference, digest)), mac):
+                    if known is None:
                         self._begun.keep(kind, begun)
                     return True
-            raise altered(signature[:KEY_ID_END])
+            raise altered(signature[:REPLY_KEY_ID_END])
         except RefusedError as refusal:
             return self._refused("a reply to", call_id, refusal)
         except _ODD:
-            return self._refused("a reply to", call_id, altered(str(signature)[:KEY_ID_END][:64]))
+            return self._refused("a reply to", call_id, altered(str(signature)[:REPLY_KEY_ID_END][:64]))
+
+    def _begin(self, signature: Any, answer: Answer) -> BegunMac:
+        """What the HMACs of replies of one kind begin with."""
+        key = self._keys.key_of_reply(signature)
+        return key.begin(reply_head(answer[ANSWER_FIELDS], answer.persistent))
 
     def admits_dead_letter(self, call_id: str, properties: Properties) -> bool:
         """

@@ -173,6 +173,8 @@ class PendingCalls:
         self._publish = publish
         self._clock = clock
         self._calls: dict[str, PendingCall] = {}
+        #: A call by its id; None if it isn't pending.
+        self.find: Callable[[str], PendingCall | None] = self._calls.get
         self._again: dict[PendingCall, None] = {}
         self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
         self._stopped: CrewError | None = None
@@ -234,10 +236,6 @@ class PendingCalls:
         del call
         deferred.errback(error)
         return True
-
-    def find(self, call_id: str) -> PendingCall | None:
-        """A call by its id; None if it isn't pending."""
-        return self._calls.get(call_id)
 
     def doubt(self, call_id: str, reason: str) -> None:
         """A reply to a call was refused: it goes on waiting for another."""

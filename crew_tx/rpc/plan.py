@@ -63,7 +63,7 @@ class CallPlan:
         if self.options.headers:
             return signed_call(self._call(encoded, call_id, int(now)), body, keys, now, digest)
         template, begun = self._signed.get((content_type, encoding)) or self._new_signed(encoded, keys)
-        _, stamp, octets = keys.stamp(now)
+        stamp, octets = keys.stamp(now)
         signature = (stamp + begun.ended(call_rest(octets, NO_HEADERS, call_id, body, digest))).encode()
         return template.fill(call_id, int(now), signature), signature
 
@@ -160,7 +160,7 @@ def signed_call(
 
     :raises EncodeError: if its headers can't be written.
     """
-    _, stamp, octets = keys.stamp(now)
+    stamp, octets = keys.stamp(now)
     rest = call_rest(octets, call.headers, call.call_id, body, digest)
     signature = stamp + _begun(call, keys).ended(rest)
     properties = signed_properties(call_properties(call), signature)

@@ -34,7 +34,7 @@ def signed_anew(call: Call, properties: Properties, keys: SigningKeys, now: floa
 
     :param call: with its priority in the steps of the queue.
     """
-    _, stamp, _ = keys.stamp(now)
+    stamp, _ = keys.stamp(now)
     return signed_properties(properties, _signature(call, keys.signing, stamp))
 
 

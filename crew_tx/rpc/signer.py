@@ -62,7 +62,7 @@ class Signer:
         )
 
     def _signed(self, head: bytes, properties: Properties, body: bytes) -> tuple[Properties, bytes]:
-        _, stamp, octets = self._keys.stamp(self._seconds())
+        stamp, octets = self._keys.stamp(self._seconds())
         rest = told_rest(octets, properties["correlation_id"], body)
         signature = stamp + self._keys.signing.begin(head).ended(rest)
         return signed_properties(properties, signature), signature.encode()

@@ -45,8 +45,8 @@ class ExampleTests(SynchronousTestCase):
         page = PAGE.read_text()
         _, signature = signed_call(CALL, CALL.body, KEYS, 1_764_000_000)
         self.assertIn(f"\ncrew-signature: {signature.decode()}\n", page)
-        signer = AnswerSigner(KEYS, lambda: 1_764_000_001.5)
-        encoded = signer.properties(ANSWER, "other-1", signature)
+        signer = AnswerSigner(KEYS)
+        encoded = signer.properties(ANSWER, signature)
         properties = decode_properties(encoded, 0, len(encoded))
         self.assertIn(f"\ncrew-signature: {properties['headers']['crew-signature']}\n", page)
 
@@ -129,20 +129,20 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(made, call_rest(b"stamp", {}, "c", large, body_digest(large)))
         self.assertNotEqual(made, call_rest(b"stamp", {}, "c", body_digest(large)))
         self.assertTrue(call_rest(b"stamp", {}, "c", large[1:]).endswith(large[1:]))
-        reply = reply_rest(b"stamp", ANSWER._replace(body=large), b"call")
+        reply = reply_rest(ANSWER._replace(body=large), b"call")
         self.assertTrue(reply.endswith((LARGE_BODY + 1).to_bytes(4, "big") + body_digest(large)))
 
     def test_a_reply_is_for_one_call(self) -> None:
         """Of the same fields."""
-        self.assertNotEqual(reply_rest(b"k", ANSWER, b"1" * 32), reply_rest(b"k", ANSWER, b"2" * 32))
+        self.assertNotEqual(reply_rest(ANSWER, b"1" * 32), reply_rest(ANSWER, b"2" * 32))
         self.assertNotEqual(plain_reference(b"a", b"b"), plain_reference(b"a", b"c"))
 
     def test_odd_values_are_no_text(self) -> None:
         """They are refused, and not made one."""
         answer = answer_from({"correlation_id": "c", "headers": {"crew-error": 7}, "type": "crew.error"}, b"")
-        numbers = reply_head(5, "e", "k", answer[ANSWER_FIELDS], True)
-        texts = reply_head(5, "e", "k", answer._replace(error="raised")[ANSWER_FIELDS], True)
+        numbers = reply_head(answer[ANSWER_FIELDS], True)
+        texts = reply_head(answer._replace(error="raised")[ANSWER_FIELDS], True)
         self.assertNotEqual(numbers, texts)
         odd = answer_from({"correlation_id": "c", "headers": {"crew-error": [7]}, "type": "crew.error"}, b"")
-        self.assertRaises(TypeError, reply_head, 5, "e", "k", odd[ANSWER_FIELDS], True)
+        self.assertRaises(TypeError, reply_head, odd[ANSWER_FIELDS], True)
         self.assertRaises(TypeError, command_head, 5, "e", "k", {"content_type": 1.5})
