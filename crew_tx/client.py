@@ -128,22 +128,6 @@ class Client(Service):
         )
         self._pending = self._calling.pending
         self._cancelled = self._calling.cancelled
-        self._gate = None if signing_keys is None else self._make_gate(signing_keys)
-        self._replies = ReplyReader(
-            self._pending,
-            self._codec,
-            self._in_thread,
-            lambda answer: self._gatherings.answered(answer),
-            self._gate,
-        )
-        self._reply_queue = ReplyQueue(
-            reactor,
-            self.client_id,
-            reply_queue_type,
-            self._replies.received,
-            self._pending.fail_confirmed,
-            self._renew_id,
-        )
         running = self._pending.check_running
         self._commands = CommandPublisher(reactor, publish_timeout)
         self._gatherings = Gatherings(
@@ -155,20 +139,24 @@ class Client(Service):
             running,
             None if signer is None else signer.command,
         )
+        self._gate = (
+            None if signing_keys is None else ReplyGate(signing_keys, self._pending.doubt, reactor.seconds)
+        )
+        self._replies = ReplyReader(self._pending, self._codec, self._in_thread, self._gatherings, self._gate)
+        self._reply_queue = ReplyQueue(
+            reactor,
+            self.client_id,
+            reply_queue_type,
+            self._replies.read,
+            self._replies.received,
+            self._pending.fail_confirmed,
+            self._renew_id,
+        )
         self._events = EventPublisher(
             reactor, self._publisher, self._codec, self._in_thread, self.client_id, running
         )
         self._subscriptions = Subscriptions(reactor, self._codec, self._in_thread)
         self._connection = self._make_connection(_brokers(url), heartbeat, on_refusal)
-
-    def _make_gate(self, signing_keys: SigningKeys) -> ReplyGate:
-        return ReplyGate(
-            signing_keys,
-            self._pending.find,
-            lambda call_id: self._gatherings.find(call_id),
-            self._pending.doubt,
-            self._reactor.seconds,
-        )
 
     def _make_connection(
         self, urls: list[BrokerURL], heartbeat: int, on_refusal: OnRefusal

@@ -137,7 +137,7 @@ class SigningKeys:
     :raises ConfigurationError: naming the key that is wrong, never its secret.
     """
 
-    __slots__ = ("_keys", "_signing", "_stamp", "_stamped_at", "size", "stamp_size")
+    __slots__ = ("_keys", "_reply_keys", "_signing", "_stamp", "_stamped_at", "size", "stamp_size")
 
     def __init__(self, secrets: Mapping[str, bytes], signs: str | None = None) -> None:
         if not secrets:
@@ -145,6 +145,7 @@ class SigningKeys:
         for key_id, secret in secrets.items():
             _check_key(key_id, secret)
         self._keys = {key_id: SigningKey(key_id, secret) for key_id, secret in secrets.items()}
+        self._reply_keys = {key.reply_signature(""): key for key in self._keys.values()}
         if signs is not None and signs not in self._keys:
             raise ConfigurationError(f"there is no signing key {signs!a} to sign with")
         self._signing = self._keys[signs if signs is not None else next(iter(self._keys))]
@@ -233,7 +234,7 @@ class SigningKeys:
     def key_of_reply(self, signature: Any) -> SigningKey:
         """The same of a reply's."""
         try:
-            return self._keys[signature[:REPLY_KEY_ID_END]]
+            return self._reply_keys[signature[:STAMP_END]]
         except (KeyError, TypeError):
             raise _without_reply_key(signature) from None
 

@@ -280,7 +280,7 @@ class Worker(service.Service):
         return consumptions
 
     def _make_consumption(self, prefetch: Prefetch, queues: list[str], calls: IHeldCalls) -> Consumption:
-        return Consumption(self._reactor, prefetch, queues, calls, self._reception.received, self._queue_gone)
+        return Consumption(self._reactor, prefetch, queues, calls, self._reception, self._queue_gone)
 
     def _make_connection(
         self, urls: list[BrokerURL], heartbeat: int, on_refusal: OnRefusal

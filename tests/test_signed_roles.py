@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from crew_tx.amqp.delivery import Delivery
 from crew_tx.broker._messages import Message
 from crew_tx.broker._model import Published
 from crew_tx.client import Client
@@ -59,6 +60,7 @@ class Middle:
 
     :ivar seen: what came by.
     :ivar alter: makes another message of each that comes by.
+    :ivar extra: makes one more message of the next reply, which comes right behind it.
     """
 
     def __init__(self, harness: CrewHarness) -> None:
@@ -68,10 +70,14 @@ class Middle:
         self._host.publish = self._came
         self.seen: list[Message] = []
         self.alter: Alter = lambda message: message
+        self.extra: Alter | None = None
 
     def _came(self, message: Message, now: float) -> Published:
         self.seen.append(message)
         published: Published = self._publish(self.alter(message), now)
+        if self.extra is not None and message.exchange == "crew.replies":
+            extra, self.extra = self.extra, None
+            self._publish(extra(message), now)
         return published
 
     def last(self, exchange: str) -> Message:
@@ -509,6 +515,24 @@ class ForgedReplyTests(SignedTestCase):
             self.refused(lambda message, change=change: altered(message, **change))
         self.refused(lambda message: altered(message, headers={SIGNATURE: None}), "unsigned")
 
+    def test_a_refusal_of_what_has_not_left(self) -> None:
+        """Of a call whose body is encoded in a thread yet: it refers to nothing."""
+        self.call()
+        pending: Any = self.client._calling.pending
+        waiting = pending.new("work", "job", 60.0, 60.0, False).deferred
+        self.middle.send(
+            altered(
+                self.middle.last("crew.replies"),
+                type="crew.error",
+                correlation_id="job",
+                headers={"crew-error": "refused"},
+            )
+        )
+        self.assertNoResult(waiting)
+        self.assertEqual({"tampered": 1}, self.client.status().refused)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+
     def test_a_reply_to_an_earlier_call_of_the_same_id(self) -> None:
         """Is none to this one."""
         self.assertEqual("old", self.call("old", call_id="daily"))
@@ -540,6 +564,56 @@ class ForgedReplyTests(SignedTestCase):
         self.assertEqual({"unsigned": 1, "tampered": 1}, self.client.status().refused)
         self.harness.release()
         self.assertEqual(6, self.successResultOf(call))
+
+
+class OneReadTests(SignedTestCase):
+    """
+    What comes in one read with a reply, when its caller calls again at once.
+
+    It is read before that call is made, and handed over when the call waits.
+    """
+
+    def two(self, extra: Alter, **options: Any) -> list[str]:
+        """What two calls come to, one after the other."""
+        values: list[str] = []
+        self.middle.extra = extra
+
+        async def both() -> None:
+            for value in ("first", "second"):
+                values.append(await self.client.call("work", value, **options))
+
+        done = Deferred.fromCoroutine(both())
+        self.harness.flush()
+        self.successResultOf(done)
+        self.assertEqual(0, self.client.status().pending)
+        return values
+
+    def next_id(self, message: Message) -> str:
+        """The id that the next call will have, which can be guessed."""
+        unique, _, number = message.properties["correlation_id"].rpartition(".")
+        return f"{unique}.{int(number) + 1}"
+
+    def test_a_forged_reply_to_the_next_call(self) -> None:
+        """It has no signature, and is nobody's."""
+        values = self.two(
+            lambda reply: altered(reply, correlation_id=self.next_id(reply), headers={SIGNATURE: None})
+        )
+        self.assertEqual(["first", "second"], values)
+        self.assertEqual(1, self.client.status().late_replies)
+
+    def test_a_forged_dead_letter_of_the_next_call(self) -> None:
+        """The same."""
+        values = self.two(
+            lambda reply: altered(
+                reply, type="crew.call", correlation_id=self.next_id(reply), headers={SIGNATURE: None}
+            )
+        )
+        self.assertEqual(["first", "second"], values)
+
+    def test_a_copy_where_the_next_call_has_the_same_id(self) -> None:
+        """It answers the call before, and that alone."""
+        self.assertEqual(["first", "second"], self.two(lambda reply: reply, call_id="job"))
+        self.assertEqual(1, self.client.status().duplicate_replies)
 
 
 class ForgedCommandTests(SignedTestCase):
@@ -616,6 +690,19 @@ class UnsignedCallerTests(SignedTestCase):
         error = self.assertRaises(MessageRefusedError, self.call)
         self.assertEqual(("unsigned", self.worker.worker_id), (error.reason, error.worker))
         self.assertEqual(([], {"unsigned": 1}), (self.runs, self.worker.status().refused))
+
+    def test_a_worker_that_ends_hands_its_call_back(self) -> None:
+        """It looks at nothing any more."""
+        reception: Any = self.worker._reception
+        handed_back: list[int] = []
+
+        class Taken:
+            def hand_back(self) -> None:
+                handed_back.append(1)
+
+        reception.close()
+        self.assertIsNone(reception.check(Delivery("t", 1, False, "crew.tasks", "work", {}, b""), Taken()))
+        self.assertEqual(([1], {}), (handed_back, self.worker.status().refused))
 
     def test_one_way_it_is_not(self) -> None:
         """Nothing is left in the queue."""

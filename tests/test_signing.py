@@ -135,6 +135,7 @@ class SigningKeysTests(SynchronousTestCase):
             None: "unsigned",
             "other " + "0" * 64: "unknown-key",
             f"k {7:013d} " + "0" * 64: "tampered",
+            "k-" + "0" * 64: "tampered",
             "": "tampered",
             7: "tampered",
         }.items():

@@ -4,7 +4,8 @@ One channel: requests and their answers, consumers, publishing and confirms.
 Two ways in. txamqp's: every AMQP method by name, answered by a Deferred, and
 consumer queues to ``get`` from. And the quick one that crew_tx itself uses:
 :meth:`AMQChannel.publish` and :meth:`AMQChannel.consume` with a callback, where
-no Deferred, queue or lock is made for a message.
+no Deferred, queue or lock is made for a message. Where much is to be done with
+each, it can be done in two steps: :meth:`AMQChannel.consume_together`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -42,11 +43,23 @@ _HEADER_FRAME = 20
 #: Its place among the arguments of basic.consume.
 _CONSUMER_TAG = 2
 _WITH_CONTENT = frozenset((methods.BASIC_DELIVER, methods.BASIC_RETURN, methods.BASIC_GET_OK))
+#: What may come between messages of one read: of the others it is known when their content is complete.
+_BESIDE = _WITH_CONTENT | {methods.BASIC_ACK}
 
 _METHODS = spec_methods()
 
 ConsumerCallback = Callable[[Delivery], object]
 CancelledCallback = Callable[[str], object]
+Prepare = Callable[[Delivery], Any]
+PreparedCallback = Callable[[Delivery, Any], object]
+
+
+class _Consumer(NamedTuple):
+    """Who takes one consumer's messages; those that are prepared come with what came of it."""
+
+    callback: Callable[..., object]
+    on_cancelled: CancelledCallback | None
+    prepare: Prepare | None = None
 
 
 class AMQChannel(_AMQChannel):
@@ -79,7 +92,8 @@ class AMQChannel(_AMQChannel):
         self._closing = False
         self._awaits_close_ok = False
         self._requests: deque[tuple[Any, defer.Deferred[Any]]] = deque()
-        self._consumers: dict[str, tuple[ConsumerCallback, CancelledCallback | None]] = {}
+        self._consumers: dict[str, _Consumer] = {}
+        self._read: list[tuple[_Consumer, Delivery]] = []
         self._queues: dict[str, ConsumerQueue] = {}
         self._content = ContentAssembler()
 
@@ -141,13 +155,40 @@ class AMQChannel(_AMQChannel):
         started = self.basic_consume(
             queue=queue, no_ack=no_ack, exclusive=exclusive, arguments=arguments or {}
         )
+        return self._registered(started, _Consumer(callback, on_cancelled))
 
+    def consume_together(
+        self,
+        queue: str,
+        prepare: Prepare,
+        callback: PreparedCallback,
+        *,
+        on_cancelled: CancelledCallback | None = None,
+    ) -> defer.Deferred[str]:
+        """
+        Consume from a queue in two steps.
+
+        What one read brings is all prepared before the first of it is handed
+        over: so the code of each step stays in the processor's caches. Messages
+        keep their order, among them and with what else comes by this channel, but
+        for confirms; what comes by other channels may be earlier.
+
+        :param prepare: called with each :class:`Delivery`.
+        :param callback: called with each and what came of preparing it; not if that failed, which is
+            logged, and not once the channel has ended.
+        :param on_cancelled: as of :meth:`consume`.
+        :returns: a Deferred of the consumer tag.
+        """
+        started = self.basic_consume(queue=queue)
+        return self._registered(started, _Consumer(callback, on_cancelled, prepare))
+
+    def _registered(self, started: defer.Deferred[Message], consumer: _Consumer) -> defer.Deferred[str]:
         def register(message: Message) -> str:
             tag: str = message.consumer_tag
-            self._consumers[tag] = (callback, on_cancelled)
+            self._consumers[tag] = consumer
             return tag
 
-        return started.addCallback(register)  # type: ignore[no-any-return]
+        return started.addCallback(register)
 
     def cancel(self, consumer_tag: str) -> defer.Deferred[None]:
         """
@@ -215,6 +256,8 @@ class AMQChannel(_AMQChannel):
 
     def do_close(self, reason: object) -> None:
         """End the channel: fail what waits, close its queues, free its number."""
+        # What came before its end.
+        self.hand_over()
         if self.closed:
             return
         self.closed = True
@@ -234,15 +277,31 @@ class AMQChannel(_AMQChannel):
 
     def consumer_cancelled(self, consumer_tag: str) -> None:
         """The broker ended a consumer (its queue is gone, or its node)."""
-        _, on_cancelled = self._consumers.get(consumer_tag, (None, None))
+        consumer = self._consumers.get(consumer_tag)
         self._forget_consumer(consumer_tag)
-        if on_cancelled is not None:
-            self._call(on_cancelled, consumer_tag)
+        if consumer is not None and consumer.on_cancelled is not None:
+            self._call(consumer.on_cancelled, consumer_tag)
 
     # -- from the wire -----------------------------------------------------------
 
+    def hand_over(self) -> None:
+        """The read is over, or something else came: prepare what came by this channel, and hand it over."""
+        read, self._read = deque(self._read), []
+        prepared: deque[tuple[Callable[..., object], Delivery, Any]] = deque()
+        while read:
+            self._call(self._prepare, prepared, *read.popleft())
+        # Errors keep this frame until garbage is collected: nothing large is left in it.
+        while prepared and not self.closed:
+            self._call(*prepared.popleft())
+
+    def _prepare(self, prepared: deque[Any], consumer: _Consumer, delivery: Delivery) -> None:
+        assert consumer.prepare is not None
+        prepared.append((consumer.callback, delivery, consumer.prepare(delivery)))
+
     def method_received(self, method_id: int, args: tuple[Any, ...]) -> None:
         """:raises ProtocolError: if it comes where content was due."""
+        if self._read and method_id not in _BESIDE:
+            self.hand_over()
         if self.closed:
             # The broker closed it while our close was on its way, which it answers all the same.
             if method_id == methods.CHANNEL_CLOSE_OK:
@@ -289,20 +348,27 @@ class AMQChannel(_AMQChannel):
             )
 
     def _received(self, method_id: int, args: tuple[Any, ...], properties: Properties, body: bytes) -> None:
-        if method_id == methods.BASIC_DELIVER:
-            consumer = self._consumers.get(args[0])
-            if consumer is not None:
-                self._call(consumer[0], Delivery._make((*args, properties, body)))
-                return
+        consumer = self._consumers.get(args[0]) if method_id == methods.BASIC_DELIVER else None
+        if consumer is not None and consumer.prepare is not None:
+            if not self._read:
+                self.client.has_read(self)
+            self._read.append((consumer, Delivery._make((*args, properties, body))))
+            return
+        if self._read:
+            self.hand_over()
+        if self.closed:
+            return
+        if consumer is not None:
+            self._call(consumer.callback, Delivery._make((*args, properties, body)))
         elif method_id == methods.BASIC_RETURN and self.on_return is not None:
             self._call(self.on_return, Returned._make((*args, properties, body)))
-            return
-        self._dispatch(method_id, args, Content(body, properties=ContentProperties.of(properties)))
+        else:
+            self._dispatch(method_id, args, Content(body, properties=ContentProperties.of(properties)))
 
-    def _call(self, callback: Callable[[Any], object], value: object) -> None:
+    def _call(self, callback: Callable[..., object], *values: object) -> None:
         """A callback's mistake is its own: the connection and the other messages go on."""
         try:
-            callback(value)
+            callback(*values)
         except Exception:
             self.log.failure("a consumer's callback on channel {channel} failed", channel=self.id)
 

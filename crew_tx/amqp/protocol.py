@@ -135,6 +135,7 @@ class AMQClient(txamqp.protocol.AMQClient):
         self._unclaimed: dict[str, ConsumerQueue] = {}
         self._parser = FrameParser(FRAME_MAX, join_content=True)
         self._corked: list[bytes] | None = None
+        self._has_read: list[AMQChannel] = []
         self.channelFactory = _channel_class(self.channelClass, spec.klass)
         self.channels[0] = self.channelFactory(0, None, self)
         self.heartbeatInterval = heartbeat
@@ -233,12 +234,15 @@ class AMQClient(txamqp.protocol.AMQClient):
                     if self.closed:
                         return
                     self._received(kind, channel, payload)
+                self._hand_over()
             except ProtocolError as error:
                 self._broken(error)
 
     def _received(self, kind: int, number: int, payload: Any) -> None:
         if kind == frames.HEARTBEAT:
             return
+        if number == 0:
+            self._hand_over()
         channel = self.channels.get(number)
         if channel is None:
             raise ProtocolError(
@@ -253,11 +257,21 @@ class AMQClient(txamqp.protocol.AMQClient):
         else:
             channel.body_received(payload)
 
+    def has_read(self, channel: AMQChannel) -> None:
+        """A channel has what it hands over at the end of this read."""
+        self._has_read.append(channel)
+
+    def _hand_over(self) -> None:
+        channels, self._has_read = self._has_read, []
+        for channel in channels:
+            channel.hand_over()
+
     def frame_received(self, frame: Frame) -> None:
         """One of txamqp's own frame objects, as its test transport pumps them."""
         self.reschedule_check_heartbeat()
         try:
             self._frame_received(frame)
+            self._hand_over()
         except ProtocolError as error:
             self._broken(error)
 
@@ -274,6 +288,9 @@ class AMQClient(txamqp.protocol.AMQClient):
 
     def _broken(self, error: ProtocolError) -> None:
         """The broker broke the rules: tell it which, and end the connection."""
+        self._hand_over()
+        if self.closed:
+            return
         self.log.error("closing the connection to the broker: {error}", error=str(error))
         code = error.reply_code or 541
         close = frames.pack_method(0, methods.CONNECTION_CLOSE, (code, str(error)[:200], 0, 0))

@@ -23,7 +23,7 @@ from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.declare import Declarer
 from crew_tx.errors import CrewError
 from crew_tx.interfaces import IHeldCalls
-from crew_tx.rpc.intake import Intake, QueueGone, Received
+from crew_tx.rpc.intake import Intake, IReception, QueueGone
 from crew_tx.rpc.prefetch import Prefetch
 from crew_tx.rpc.saturation import Saturation
 from crew_tx.topology import SUSPECT_FROM
@@ -39,7 +39,7 @@ class Consumption:
     :param prefetch: how many calls each queue may send ahead; its owner feeds it.
     :param queues: names of task queues, without ``crew.tasks.``.
     :param calls: what came and was not begun.
-    :param received: called with each delivery and what settles it.
+    :param reception: takes what comes.
     :param queue_gone: called when the broker ended a consumer, and its queue is gone.
     :ivar intake: the consumers of the connection that is there; None without one.
     :ivar paused: whether it waits for a thread that is free, to :meth:`resume`.
@@ -55,13 +55,13 @@ class Consumption:
         prefetch: Prefetch,
         queues: list[str],
         calls: IHeldCalls,
-        received: Received,
+        reception: IReception,
         queue_gone: QueueGone,
     ) -> None:
         self._prefetch = prefetch
         self._queues = queues
         self._calls = calls
-        self._received = received
+        self._reception = reception
         self._queue_gone = queue_gone
         self._saturation = Saturation(clock, self._saturated)
         self._ended = False
@@ -81,7 +81,7 @@ class Consumption:
         :raises AccessRefusedError: if the user may not.
         :raises txamqp.client.Closed: if the channel ends otherwise.
         """
-        self.intake = intake = Intake(channel, self._queues, self._received, self._consumer_ended, beside)
+        self.intake = intake = Intake(channel, self._queues, self._reception, self._consumer_ended, beside)
         if self._ended or self.halted:
             return
         self.paused = False

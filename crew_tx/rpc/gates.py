@@ -18,6 +18,8 @@ from collections.abc import Callable, Hashable
 from hmac import compare_digest
 from typing import Any, Protocol, cast
 
+from twisted.internet.defer import Deferred
+
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.properties import decode_properties
 from crew_tx.errors import EncodeError, MessageRefusedError
@@ -57,19 +59,17 @@ class ISigned(Protocol):
     """
     A call or a command that waits for an answer.
 
+    :ivar deferred: fires with its outcome; None once it has.
     :ivar signatures: those that it was sent with.
     :ivar properties: encoded, as they went out last.
     """
 
+    deferred: Deferred[Any] | None
     exchange: str
     routing_key: str
     properties: bytes
     body: bytes
     signatures: tuple[bytes, ...]
-
-
-#: Finds by its id what waits for an answer; None where nothing does.
-Find = Callable[[str], "ISigned | None"]
 
 
 def refusal_body(refusal: RefusedError) -> dict[str, str]:
@@ -245,8 +245,6 @@ class ReplyGate:
     """
     A client's.
 
-    :param calls: finds a pending call.
-    :param commands: finds a command that waits for answers.
     :param doubted: called with a call's id and why a reply to it was refused.
     :param seconds: reads the clock, for the log.
     :ivar refusals: what was refused.
@@ -255,33 +253,24 @@ class ReplyGate:
     def __init__(
         self,
         keys: SigningKeys,
-        calls: Find,
-        commands: Find,
         doubted: Callable[[str, str], object],
         seconds: Callable[[], float],
     ) -> None:
         self._keys = keys
-        self._calls = calls
-        self._commands = commands
         self._doubted = doubted
         self._begun = _Begun()
         self.refusals = Refusals(seconds)
 
-    def admits(self, answer: Answer, delivery: Delivery, digest: bytes | None = None) -> bool:
+    def admits(self, sent: ISigned, answer: Answer, delivery: Delivery, digest: bytes | None = None) -> bool:
         """
         Whether a reply is of a worker that has a key, and answers what was sent.
 
         :param digest: of its body, where that is large and was made in a thread.
         """
-        call_id = answer.call_id
-        sent = self._calls(call_id) or self._commands(call_id)
-        if sent is None:
-            # Nobody waits for it: it is counted as any stray.
-            return True
         signature: Any = signature_of(delivery.properties)
         try:
             kind = (
-                signature[:REPLY_KEY_ID_END] if signature.__class__ is str else None,
+                signature[:STAMP_END] if signature.__class__ is str else None,
                 answer.persistent,
                 answer[ANSWER_FIELDS],
             )
@@ -295,24 +284,23 @@ class ReplyGate:
                     return True
             raise altered(signature[:REPLY_KEY_ID_END])
         except RefusedError as refusal:
-            return self._refused("a reply to", call_id, refusal)
+            return self._refused("a reply to", answer.call_id, refusal)
         except _ODD:
-            return self._refused("a reply to", call_id, altered(str(signature)[:REPLY_KEY_ID_END][:64]))
+            return self._refused(
+                "a reply to", answer.call_id, altered(str(signature)[:REPLY_KEY_ID_END][:64])
+            )
 
     def _begin(self, signature: Any, answer: Answer) -> BegunMac:
         """What the HMACs of replies of one kind begin with."""
         key = self._keys.key_of_reply(signature)
         return key.begin(reply_head(answer[ANSWER_FIELDS], answer.persistent))
 
-    def admits_dead_letter(self, call_id: str, properties: Properties) -> bool:
+    def admits_dead_letter(self, sent: ISigned, call_id: str, properties: Properties) -> bool:
         """
         Whether a dead letter is of what was sent.
 
         What the broker wrote into it is believed.
         """
-        sent = self._calls(call_id)
-        if sent is None:
-            return True
         signature: Any = signature_of(properties)
         try:
             key = self._keys.key_of(signature)
@@ -331,6 +319,9 @@ class ReplyGate:
 
 def _references(sent: ISigned) -> tuple[bytes, ...]:
     """By what a refusal may refer to what was sent: a worker without its key has another word for it."""
+    if not sent.properties:
+        # It has not been sent.
+        return ()
     properties = decode_properties(sent.properties, 0, len(sent.properties))
     stamp = cast(str, signature_of(properties)).encode()[:STAMP_END]
     if properties.get("type") == CALL:

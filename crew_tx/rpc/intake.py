@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 
@@ -11,12 +12,22 @@ from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery
 from crew_tx.amqp.errors import translated
 from crew_tx.errors import AccessRefusedError
+from crew_tx.message import Call
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.settlement import Settlements
 from crew_tx.topology import task_queue_name
 
-#: Takes a delivery, and what settles it.
-Received = Callable[[Delivery, TakenDelivery], object]
+
+class IReception(Protocol):
+    """What takes calls."""
+
+    def check(self, delivery: Delivery, taken: TakenDelivery) -> Call | None:
+        """Read a delivery. :returns: its call; None of what is settled, or will be."""
+
+    def received(self, call: Call, taken: TakenDelivery) -> None:
+        """Take a call."""
+
+
 #: Takes the channel, and the name of a queue whose consumer the broker ended.
 QueueGone = Callable[[AMQChannel, str], object]
 
@@ -26,7 +37,8 @@ class Intake:
     Takes deliveries from task queues.
 
     :param queues: their names, without ``crew.tasks.``.
-    :param received: called with each delivery and what settles it.
+    :param reception: checks each delivery, and takes its call; what one read brings is all
+        checked before any is taken.
     :param queue_gone: called when the broker ended a consumer.
     :param beside: another one that has the same channel: they settle together,
         and change consumers by turns.
@@ -36,13 +48,13 @@ class Intake:
         self,
         channel: AMQChannel,
         queues: list[str],
-        received: Received,
+        reception: IReception,
         queue_gone: QueueGone,
         beside: Intake | None = None,
     ) -> None:
         self.channel = channel
         self._queues = queues
-        self._received = received
+        self._reception = reception
         self._queue_gone = queue_gone
         self._tags: list[str] = []
         self.consuming = False
@@ -87,7 +99,9 @@ class Intake:
 
     async def _consume(self, queue: str) -> str:
         try:
-            return await self.channel.consume(queue, self._delivered, on_cancelled=partial(self._gone, queue))
+            return await self.channel.consume_together(
+                queue, self._check, self._take, on_cancelled=partial(self._gone, queue)
+            )
         except Exception as error:
             refused = translated(error, f"consuming from {queue}")
             raise (refused if isinstance(refused, AccessRefusedError) else error) from None
@@ -101,10 +115,16 @@ class Intake:
         cancels = DeferredList([self.channel.cancel(tag) for tag in tags], consumeErrors=True)
         return cancels.addCallback(lambda _: None)
 
-    def _delivered(self, delivery: Delivery) -> None:
+    def _check(self, delivery: Delivery) -> tuple[Call, TakenDelivery] | None:
         tag = delivery.delivery_tag
         self._settlements.taken(tag)
-        self._received(delivery, TakenDelivery(self.channel, tag, self._settlements, delivery.properties))
+        taken = TakenDelivery(self.channel, tag, self._settlements, delivery.properties)
+        call = self._reception.check(delivery, taken)
+        return None if call is None else (call, taken)
+
+    def _take(self, delivery: Delivery, checked: tuple[Call, TakenDelivery] | None) -> None:
+        if checked is not None:
+            self._reception.received(*checked)
 
     def _gone(self, queue: str, tag: str) -> None:
         if tag in self._tags:

@@ -155,6 +155,7 @@ class PendingCalls:
     :param unroutable: called with a call that had ended when the broker said that
         no worker can get it.
     :param publish: called with a call that has to wait on to be written.
+    :ivar find: a call by its id; None if it isn't pending.
     """
 
     log = Logger()
@@ -173,7 +174,6 @@ class PendingCalls:
         self._publish = publish
         self._clock = clock
         self._calls: dict[str, PendingCall] = {}
-        #: A call by its id; None if it isn't pending.
         self.find: Callable[[str], PendingCall | None] = self._calls.get
         self._again: dict[PendingCall, None] = {}
         self._deadlines: DeadlineTimer[str] = DeadlineTimer(clock, self._overdue)
@@ -186,9 +186,6 @@ class PendingCalls:
 
     def __iter__(self) -> Iterator[PendingCall]:
         return iter(list(self._calls.values()))
-
-    def __contains__(self, call_id: str) -> bool:
-        return call_id in self._calls
 
     def new(
         self, task_id: str, call_id: str, expiration: float, timeout: float, wants_reply: bool

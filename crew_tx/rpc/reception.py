@@ -4,7 +4,7 @@ How a worker receives calls, from their delivery to where they are begun.
 Several things end a call here, and it is not run then: it is not signed where it
 should be; its caller has cancelled it; it is here or answered already, and came a
 second time; its caller is gone, and its task asks for that. What stands all of
-this is taken.
+this is taken. What one read brings is all checked before any of it is taken.
 """
 
 from __future__ import annotations
@@ -90,26 +90,34 @@ class Reception:
         """Take no more: what comes from now on is for other workers."""
         self._is_closed = True
 
-    def received(self, delivery: Delivery, taken: TakenDelivery, digest: bytes | None = None) -> None:
+    def check(self, delivery: Delivery, taken: TakenDelivery, digest: bytes | None = None) -> Call | None:
         """
         A message came from a task's queue.
 
         :param digest: what is signed in place of its body, where that is large.
+        :returns: the call that is to be :meth:`received`; None of what is settled, or is large and not
+            verified yet.
         """
         if self._is_closed:
             taken.hand_back()
-            return
+            return None
         try:
             call = call_from(delivery.properties, delivery.body, delivery.redelivered)
         except DecodeError as error:
             self._is_no_call(delivery, taken, error)
+            return None
+        if self._gate is None:
+            return call
+        if digest is None and len(call.body) > LARGE_BODY:
+            self._in_thread(body_digest, call.body).addCallback(partial(self._digested, delivery, taken))
+            return None
+        return call if self._is_signed(self._gate, call, delivery, taken, digest) else None
+
+    def received(self, call: Call, taken: TakenDelivery) -> None:
+        """A call that was checked is to be taken, unless there is a reason against it."""
+        if self._is_closed:
+            taken.hand_back()
             return
-        if self._gate is not None:
-            if digest is None and len(call.body) > LARGE_BODY:
-                self._in_thread(body_digest, call.body).addCallback(partial(self._digested, delivery, taken))
-                return
-            if not self._is_signed(self._gate, call, delivery, taken, digest):
-                return
         if self._cancelled and self._cancelled.has(call.call_id, call.reply_to):
             taken.ack()
             return
@@ -122,8 +130,11 @@ class Reception:
 
     def _digested(self, delivery: Delivery, taken: TakenDelivery, digest: bytes) -> None:
         """What is signed of a large body is known; meanwhile its channel may have ended."""
-        if not taken.is_dead:
-            self.received(delivery, taken, digest)
+        if taken.is_dead:
+            return
+        call = self.check(delivery, taken, digest)
+        if call is not None:
+            self.received(call, taken)
 
     def answered(self, call_id: str, reply_to: str | None) -> None:
         """A call that was taken has its answer: it is not run again if it comes again."""

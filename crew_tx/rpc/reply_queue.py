@@ -31,7 +31,9 @@ _DELETE_TIMEOUT = 3.0
 class ReplyQueue:
     """
     :param clock: an ``IReactorTime``.
-    :param received: called with each delivery, which is acknowledged after that.
+    :param read: called with each delivery; what one read brings is all read before any is received.
+    :param received: called with what was made of it, unless that is None; the delivery is
+        acknowledged after that.
     :param gone: called with the error when the queue is gone, and the answers with it.
     :param renew: called for another client id then.
     """
@@ -43,7 +45,8 @@ class ReplyQueue:
         clock: IReactorTime,
         client_id: str,
         queue_type: QueueType,
-        received: Callable[[Delivery], object],
+        read: Callable[[Delivery], Any],
+        received: Callable[[Any], object],
         gone: Callable[[CrewError], object],
         renew: Callable[[], str],
     ) -> None:
@@ -51,6 +54,7 @@ class ReplyQueue:
         self._queue_type = queue_type
         self._queue = reply_queue(client_id, queue_type)
         self._bindings = reply_bindings(client_id)
+        self._read = read
         self._received = received
         self._gone = gone
         self._renew = renew
@@ -109,11 +113,14 @@ class ReplyQueue:
     async def _consume(self, client: AMQClient, channel: AMQChannel) -> None:
         self._acks = acks = BatchedAcks(self._clock, channel)
 
-        def received(delivery: Delivery) -> None:
-            self._received(delivery)
+        def received(delivery: Delivery, message: Any) -> None:
+            if message is not None:
+                self._received(message)
             acks.add(delivery.delivery_tag)
 
-        await channel.consume(self._queue.name, received, on_cancelled=lambda tag: self._cancelled(client))
+        await channel.consume_together(
+            self._queue.name, self._read, received, on_cancelled=lambda tag: self._cancelled(client)
+        )
 
     def _cancelled(self, client: AMQClient) -> None:
         if self._channel is None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 from txamqp.client import ChannelClosed, Closed
+from txamqp.connection import Body, Frame, Header, Method
 from txamqp.content import Content
 from txamqp.queue import Closed as QueueClosed
 from txamqp.queue import Empty
 
+from crew_tx.amqp import methods
 from crew_tx.amqp.channel import AMQChannel
 from crew_tx.amqp.delivery import Delivery, Returned
 from crew_tx.amqp.properties import encode_properties
-from crew_tx.errors import EncodeError
+from crew_tx.amqp.spec import methods as spec_methods
+from crew_tx.errors import CallerError, EncodeError
 from tests.amqp.peer import Peer, PeerTestCase, packed, packed_content
 
 PROPERTIES = {"content_type": "text/plain", "priority": 3}
@@ -319,6 +323,147 @@ class ConsumingTests(ChannelTestCase):
         self.channel.ack(1)
         self.channel.nack(1)
         self.assertEqual(self.peer.link.writes, [])
+
+
+class ConsumingTogetherTests(ChannelTestCase):
+    """
+    Consumers whose messages are prepared first.
+
+    :ivar log: what happened, in order.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log: list[object] = []
+        self.tag: str = self.consume()
+
+    def consume(self, queue: str = "q") -> str:
+        """Another consumer."""
+        started = self.channel.consume_together(
+            queue, self.prepare, self.hand_over, on_cancelled=lambda tag: self.log.append("cancelled")
+        )
+        tag: str = self.answered(self.peer, started)
+        return tag
+
+    def prepare(self, delivery: Delivery) -> bytes:
+        """Numbers are too hard."""
+        self.log.append(("prepare", delivery.body))
+        if delivery.body.isdigit():
+            raise ZeroDivisionError
+        return delivery.body + b"!"
+
+    def hand_over(self, delivery: Delivery, prepared: bytes) -> None:
+        """A message that was prepared."""
+        self.log.append(prepared)
+        self.channel.ack(delivery.delivery_tag)
+        if delivery.body == b"bad":
+            raise ZeroDivisionError
+        if delivery.body == b"last":
+            self.peer.client.fail(CallerError("enough"))
+
+    def read(self, *bodies: bytes) -> bytes:
+        """Messages as the broker sends them."""
+        return b"".join(self.deliver(body, self.tag) for body in bodies)
+
+    def test_one_read_is_prepared_as_a_whole(self) -> None:
+        """Before the first is handed over; the next read is another."""
+        self.peer.feed(self.read(b"a", b"b"))
+        self.peer.feed(self.read(b"c"))
+        expected = [("prepare", b"a"), ("prepare", b"b"), b"a!", b"b!", ("prepare", b"c"), b"c!"]
+        self.assertEqual(self.log, expected)
+
+    def test_confirms_may_come_between(self) -> None:
+        """They are about what was published."""
+        self.channel.on_confirm = lambda *confirm: self.log.append(confirm)
+        ack = packed(1, "basic.ack", delivery_tag=1)
+        self.peer.feed(self.read(b"a") + ack + self.read(b"b"))
+        expected = [(1, False, True), ("prepare", b"a"), ("prepare", b"b"), b"a!", b"b!"]
+        self.assertEqual(self.log, expected)
+
+    def test_all_else_comes_in_its_order(self) -> None:
+        """Returns, refused confirms, the end of the consumer, other consumers' messages."""
+        self.channel.on_confirm = lambda *confirm: self.log.append(confirm)
+        self.channel.on_return = lambda returned: self.log.append(returned.body)
+        other = self.answered(
+            self.peer, self.channel.consume("r", lambda delivery: self.log.append(delivery.body))
+        )
+        for data, what in (
+            (packed(1, "basic.nack", delivery_tag=1), (1, False, False)),
+            (packed_content(1, "basic.return", b"returned"), b"returned"),
+            (self.deliver(b"other", other), b"other"),
+            (packed(1, "basic.cancel", consumer_tag=self.tag, nowait=True), "cancelled"),
+        ):
+            self.log.clear()
+            self.peer.feed(self.read(b"a") + data)
+            self.assertEqual(self.log, [("prepare", b"a"), b"a!", what])
+
+    def test_what_came_before_the_end_is_handed_over(self) -> None:
+        """Of the channel, of the connection, or of both by a broker that breaks the rules."""
+        for number, data in enumerate(
+            (
+                packed(1, "channel.close", reply_code=406),
+                packed(0, "connection.close", reply_code=320),
+                packed(9, "basic.ack", delivery_tag=1),
+            )
+        ):
+            if number:
+                self.setUp()
+            self.channel.on_closed = lambda reason: self.log.append("closed")
+            self.peer.read()
+            self.peer.feed(self.read(b"a") + data)
+            self.assertEqual(self.log, [("prepare", b"a"), b"a!", "closed"])
+            # What it writes goes before what answers the end.
+            self.assertEqual(self.peer.names()[0], "basic.ack")
+        self.flushLoggedErrors()
+
+    def test_what_came_before_our_own_end_is_handed_over(self) -> None:
+        """Another consumer ends the connection in the middle of the read."""
+        other = self.open_channel(self.peer, 2)
+        tag = self.answered(
+            self.peer, other.consume("r", lambda delivery: self.peer.client.fail(CallerError("enough")))
+        )
+        self.peer.feed(self.read(b"a") + self.deliver(b"other", tag, channel=2) + self.read(b"b"))
+        self.assertEqual(self.log, [("prepare", b"a"), b"a!"])
+
+    def test_txamqps_frames_are_reads_of_their_own(self) -> None:
+        """As its test transport pumps them."""
+        number = methods.BASIC_DELIVER
+        method = spec_methods()[number]
+        arguments = (self.tag, 1, False, "", "k")
+        for payload in (
+            Method(method, *arguments),
+            Header(method.klass, 0, 1),
+            Body(b"a"),
+        ):
+            self.peer.client.frame_received(Frame(1, payload))
+        self.assertEqual(self.log, [("prepare", b"a"), b"a!"])
+
+    def test_once_the_channel_has_ended_nothing_is(self) -> None:
+        """Its tags are dead: the broker gives the rest to somebody else."""
+        last = [("prepare", b"last"), ("prepare", b"b"), b"last!"]
+        self.peer.feed(self.read(b"last", b"b"))
+        self.assertEqual(self.log, last)
+        for data in (
+            packed(1, "basic.cancel-ok", consumer_tag="unasked"),
+            packed(1, "channel.close", reply_code=406),
+            packed(1, "basic.nack", delivery_tag=1),
+            packed_content(1, "basic.return", b"returned"),
+            packed(0, "connection.close", reply_code=320),
+            packed(9, "basic.ack", delivery_tag=1),
+        ):
+            self.setUp()
+            self.channel.on_confirm = lambda *confirm: self.log.append(confirm)
+            self.channel.on_return = self.log.append
+            self.peer.read()
+            with capturedLogs() as events:
+                self.peer.feed(self.read(b"last", b"b") + data)
+            self.assertEqual((self.log, self.peer.names(), events), (last, ["basic.ack"], []))
+
+    def test_mistakes_stay_their_own(self) -> None:
+        """In both steps."""
+        self.peer.feed(self.read(b"1", b"bad", b"c"))
+        self.assertEqual(self.log[3:], [b"bad!", b"c!"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
 
 class ConsumerQueueTests(ChannelTestCase):

@@ -103,6 +103,14 @@ class Channel:
         self.consumers[f"tag.{queue}"] = (callback, on_cancelled)
         return self._wait()
 
+    def consume_together(
+        self, queue: str, prepare: Any, callback: Any, *, on_cancelled: Any = None
+    ) -> Deferred[str]:
+        def both(delivery: Delivery) -> None:
+            callback(delivery, prepare(delivery))
+
+        return self.consume(queue, both, on_cancelled=on_cancelled)
+
     def cancel(self, consumer_tag: str) -> Deferred[None]:
         self.events.append(("cancel", consumer_tag))
         return self._wait()

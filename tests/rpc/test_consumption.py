@@ -11,7 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from crew_tx.amqp.delivery import Delivery
 from crew_tx.interfaces import IHeldCalls
+from crew_tx.message import Call
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.consumption import Consumption
 from crew_tx.rpc.prefetch import Prefetch
@@ -44,7 +46,10 @@ class Calls:
     def held(self) -> int:
         return len(self._attempts)
 
-    def received(self, came: object, taken: TakenDelivery) -> None:
+    def check(self, delivery: Delivery, taken: TakenDelivery) -> Call:
+        return Call("a", "c1", b"", "text/plain")
+
+    def received(self, call: Call, taken: TakenDelivery) -> None:
         self._attempts.append(Attempt(taken))
 
     def hand_back(self, may_go: Callable[[Any], bool] = lambda attempt: True) -> list[Attempt]:
@@ -74,7 +79,7 @@ class ConsumptionTestCase(SynchronousTestCase):
             self.prefetch,
             ["a"],
             self.calls,
-            self.calls.received,
+            self.calls,
             lambda channel, queue: self.gone.append((channel, queue)),
         )
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))

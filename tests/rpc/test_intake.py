@@ -7,6 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from crew_tx.amqp.delivery import Delivery
+from crew_tx.message import Call
 from crew_tx.rpc.answers import TakenDelivery
 from crew_tx.rpc.intake import Intake
 from tests.rpc.fakes import Channel, delivery
@@ -14,17 +16,37 @@ from tests.rpc.fakes import Channel, delivery
 _A, _B = "crew.tasks.a", "crew.tasks.b"
 
 
+class Reception:
+    """
+    Takes calls; a delivery without a body is none.
+
+    :ivar checked: those that were looked at, with what settles them.
+    :ivar received_calls: those that were taken.
+    """
+
+    def __init__(self) -> None:
+        self.checked: list[tuple[Delivery, TakenDelivery]] = []
+        self.received_calls: list[tuple[Call, TakenDelivery]] = []
+
+    def check(self, delivery: Delivery, taken: TakenDelivery) -> Call | None:
+        self.checked.append((delivery, taken))
+        return Call("a", "c1", delivery.body, "text/plain") if delivery.body else None
+
+    def received(self, call: Call, taken: TakenDelivery) -> None:
+        self.received_calls.append((call, taken))
+
+
 class IntakeTests(SynchronousTestCase):
     """With two queues, and a broker that answers when the test says so."""
 
     def setUp(self) -> None:
         self.channel = Channel()
-        self.received: list[tuple[Any, TakenDelivery]] = []
+        self.reception = Reception()
         self.gone: list[tuple[Any, str]] = []
         self.intake = Intake(
             self.channel,  # type: ignore[arg-type]
             ["a", "b"],
-            lambda delivery, taken: self.received.append((delivery, taken)),
+            self.reception,
             lambda channel, queue: self.gone.append((channel, queue)),
         )
 
@@ -62,8 +84,10 @@ class IntakeTests(SynchronousTestCase):
         self.begun()
         came = delivery({}, b"body", tag=7)
         self.channel.consumers[f"tag.{_B}"][0](came)
-        [(received, taken)] = self.received
-        self.assertIs(received, came)
+        [(checked, taken)] = self.reception.checked
+        self.assertIs(checked, came)
+        [(call, settled_by)] = self.reception.received_calls
+        self.assertEqual((call.body, settled_by), (b"body", taken))
         taken.ack()
         self.assertEqual(self.channel.take(), [("ack", 7, False)])
 
@@ -73,7 +97,7 @@ class IntakeTests(SynchronousTestCase):
         for tag in (1, 2, 3):
             self.channel.consumers[f"tag.{_A}"][0](delivery({}, tag=tag))
         with self.intake.together():
-            for _, taken in self.received:
+            for _, taken in self.reception.checked:
                 taken.ack()
             self.assertEqual(self.channel.take(), [])
         self.assertEqual(self.channel.take(), [("ack", 3, True)])
@@ -190,7 +214,7 @@ class IntakeTests(SynchronousTestCase):
         beside = Intake(
             self.channel,  # type: ignore[arg-type]
             ["c"],
-            lambda delivery, taken: self.received.append((delivery, taken)),
+            self.reception,
             lambda channel, queue: None,
             self.intake,
         )
@@ -203,8 +227,10 @@ class IntakeTests(SynchronousTestCase):
         self.channel.take()
         for tag in (1, 2, 3):
             intake = beside if tag == 2 else self.intake
-            intake._delivered(delivery({}, tag=tag))
+            self.channel.consumers["tag.crew.tasks.c" if intake is beside else f"tag.{_A}"][0](
+                delivery({}, tag=tag)
+            )
         with self.intake.together():
             for number in (0, 2):
-                self.received[number][1].ack()
+                self.reception.checked[number][1].ack()
         self.assertEqual(self.channel.take(), [("ack", 1, False), ("ack", 3, False)])

@@ -350,9 +350,9 @@ class TableTests(PendingTestCase):
         self.new("a")
         self.new("b")
         self.assertEqual(len(self.calls), 2)
-        self.assertIn("a", self.calls)
+        self.assertIsNotNone(self.calls.find("a"))
         self.calls.answer("a", 1, _ANSWER)
-        self.assertNotIn("a", self.calls)
+        self.assertIsNone(self.calls.find("a"))
         self.assertEqual(len(self.calls), 1)
 
     def test_an_id_is_taken_while_its_call_is_pending(self) -> None:

@@ -19,6 +19,16 @@ from tests.rpc.fakes import Channel, delivery
 _CODEC = Codec()
 
 
+class NoGatherings:
+    """Nobody waits for answers to commands."""
+
+    def find(self, call_id: str) -> None:
+        return None
+
+    def answered(self, answer: Answer) -> bool:
+        raise AssertionError
+
+
 class ReaderTestCase(SynchronousTestCase):
     """Tests with a reader, and a thread that runs when the test says so."""
 
@@ -26,7 +36,7 @@ class ReaderTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.calls = PendingCalls(self.clock, lambda call: None)
         self.in_thread: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
-        self.reader = ReplyReader(self.calls, _CODEC, self._in_thread)
+        self.reader = ReplyReader(self.calls, _CODEC, self._in_thread, NoGatherings())
         self.addCleanup(self.calls.stop, CrewError("the test is over"))
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
@@ -48,7 +58,9 @@ class ReaderTestCase(SynchronousTestCase):
 
     def receive(self, properties: Properties, body: bytes = b"") -> None:
         """A message comes."""
-        self.reader.received(delivery(properties, body))
+        reading = self.reader.read(delivery(properties, body))
+        if reading is not None:
+            self.reader.received(reading)
 
     def answer(self, value: object, call_id: str = "c1", compress: bool = False, **changes: Any) -> None:
         """An answer comes, with this value in its body."""
@@ -180,6 +192,32 @@ class StrayTests(ReaderTestCase):
         self.run_thread()
         self.run_thread()
         self.assertEqual(self.counts(), (0, 1, 0))
+
+    def test_one_that_is_decoded_is_for_its_own_call(self) -> None:
+        """Not for another that has got its id meanwhile."""
+        self.call()
+        self.answer(b"x" * LARGE)
+        self.answer(b"y" * LARGE)
+        self.run_thread()
+        other = self.call()
+        self.run_thread()
+        self.assertNoResult(other)
+        self.assertEqual(self.counts(), (0, 1, 0))
+
+    def test_one_that_is_read_is_for_its_own_call(self) -> None:
+        """Nor is what nobody waited for when it was read."""
+        properties = answer_properties(Answer("c1", _CODEC.encode(1).body, _CODEC.encode(1).content_type))
+        early, failed = delivery(properties, _CODEC.encode(1).body), {**properties, "type": "crew.call"}
+        self.assertIsNone(self.reader.read(early))
+        call = self.call()
+        readings = [self.reader.read(each) for each in (early, early, delivery(failed))]
+        for reading in readings:
+            assert reading is not None
+            self.reader.received(reading)
+            if call.called:
+                call = self.call()
+        self.assertNoResult(call)
+        self.assertEqual(self.counts(), (1, 2, 0))
 
     def test_only_the_last_ten_thousand_answers_are_remembered(self) -> None:
         """One to an older call counts as late."""

@@ -26,7 +26,9 @@ class ReplyQueueTests(PeerTestCase):
         super().setUp()
         self.log: list[object] = []
         self.known: set[str] = set()
-        self.queue = ReplyQueue(self.clock, "client-1", "classic", self.received, self.gone, self.renew)
+        self.queue = ReplyQueue(
+            self.clock, "client-1", "classic", self.read, self.log.append, self.gone, self.renew
+        )
         self.told: Callable[[], object] = list
 
     def gone(self, error: CrewError) -> None:
@@ -39,9 +41,9 @@ class ReplyQueueTests(PeerTestCase):
         self.log.append("renewed")
         return "client-2"
 
-    def received(self, delivery: Delivery) -> None:
-        """A reply came."""
-        self.log.append(delivery.body)
+    def read(self, delivery: Delivery) -> bytes | None:
+        """A reply came; one without a body is nobody's."""
+        return delivery.body or None
 
     def consume(self) -> Peer:
         """A connection that it consumes on."""
@@ -52,12 +54,12 @@ class ReplyQueueTests(PeerTestCase):
         self.channel = self.answered(peer, consuming)
         return peer
 
-    def deliver(self, peer: Peer, tag: int) -> None:
+    def deliver(self, peer: Peer, tag: int, body: bytes = b"a reply") -> None:
         """A reply comes by the channel."""
         peer.send_content(
             self.channel.id,
             "basic.deliver",
-            b"a reply",
+            body,
             consumer_tag=f"tag.{self.channel.id}.{_NAME}",
             delivery_tag=tag,
         )
@@ -78,14 +80,15 @@ class ReplyQueueTests(PeerTestCase):
         self.assertIn("@client-1", keys)
 
     def test_replies_are_handed_on_and_acknowledged(self) -> None:
-        """Many at a time."""
+        """Many at a time; those that are nobody's as well."""
         peer = self.consume()
         peer.read()
         for tag in (1, 2):
             self.deliver(peer, tag)
+        self.deliver(peer, 3, b"")
         self.assertEqual((self.log, peer.read()), ([b"a reply"] * 2, []))
         self.clock.advance(0.02)
-        self.assertEqual(peer.one("basic.ack").fields, {"delivery_tag": 2, "multiple": True})
+        self.assertEqual(peer.one("basic.ack").fields, {"delivery_tag": 3, "multiple": True})
 
     def test_what_came_is_acknowledged_before_it_is_deleted(self) -> None:
         """Once; the second time there is nothing to do."""
