@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from _child import child, exit_code, run_main
 
-# Not `-m twisted.trial`: in older Twisted it wants pkg_resources, which newer setuptools lack.
-TRIAL = "from twisted.scripts.trial import run; run()"
+TRIAL = [sys.executable, "-u", "-X", "faulthandler", str(Path(__file__).resolve().parent / "_trial.py")]
 
 SUMMARY = re.compile(r"(?:PASSED|FAILED)(?: \((.*)\))?\n?")
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 def run_trial(arguments: list[str]) -> tuple[dict[str, int] | None, int]:
     """Run trial, and print what it prints; its counts, if it has come to a summary, and its exit code."""
-    with child([sys.executable, "-u", "-X", "faulthandler", "-c", TRIAL, *arguments], piped=True) as trial:
+    with child([*TRIAL, *arguments], piped=True) as trial:
         assert trial.stdout is not None
         counts = relay(trial.stdout)
         return counts, exit_code(trial)

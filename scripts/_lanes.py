@@ -80,8 +80,7 @@ def closed(counted: list[dict[str, int] | None], lanes: list[subprocess.Popen[st
 
 def lane(name: str, tests: tuple[str, ...] | list[str]) -> list[str]:
     """The command of a lane, with a broker and a folder of its own."""
-    trial = [sys.executable, "-u", "-X", "faulthandler", "-c", TRIAL]
-    return [sys.executable, "-u", WITH_BROKER, *trial, f"--temp-directory=_trial_temp_{name}", *tests]
+    return [sys.executable, "-u", WITH_BROKER, *TRIAL, f"--temp-directory=_trial_temp_{name}", *tests]
 
 
 def names() -> list[str]:

@@ -72,6 +72,85 @@ class CountedTrialTests(SynchronousTestCase):
         self.assertEqual((7, "trial ended without a summary"), (code, lines[-1]))
 
 
+INTERRUPTED = """
+import atexit, time
+from twisted.trial.unittest import SynchronousTestCase
+
+atexit.register(print, "hook", flush=True)
+
+class Tests(SynchronousTestCase):
+    def test_a(self):
+        self.addCleanup(print, "cleaned")
+        print("begun", flush=True)
+        time.sleep(60)
+    def test_b(self): print("another")
+"""
+
+#: The reactor's handler of signals stays after such a test.
+ASYNCHRONOUS = """
+from twisted.internet import reactor, task
+from twisted.trial.unittest import TestCase
+
+class AsynchronousTests(TestCase):
+    def test_a(self): return task.deferLater(reactor, 0.01)
+"""
+
+INTERRUPTED_ASYNCHRONOUS = """
+import atexit
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+atexit.register(print, "hook", flush=True)
+
+class Tests(TestCase):
+    def test_a(self):
+        self.addCleanup(print, "cleaned")
+        reactor.callLater(0.1, print, "begun", flush=True)
+        return Deferred()
+    def test_b(self): print("another")
+"""
+
+
+class InterruptedTrialTests(SynchronousTestCase):
+    """A run that is told to end."""
+
+    def test_it_leaves_nothing_behind(self) -> None:
+        """The test that runs cleans up, no other begins, and what was left for the end is done."""
+        for source in (INTERRUPTED, ASYNCHRONOUS + INTERRUPTED):
+            self.assertIn("KeyboardInterrupt", self.interrupted(source))
+
+    def test_nor_does_an_asynchronous_test(self) -> None:
+        """Its time is over."""
+        self.assertIn("TimeoutError", self.interrupted(INTERRUPTED_ASYNCHRONOUS))
+
+    def interrupted(self, source: str) -> str:
+        """What a run prints that is told to end."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "test_made_up.py").write_text(source)
+        trial = subprocess.Popen(
+            [sys.executable, str(SCRIPTS / "_trial.py"), "test_made_up"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(trial.wait)
+        self.addCleanup(trial.kill)
+        assert trial.stdout is not None
+        self.addCleanup(trial.stdout.close)
+        while "begun" not in trial.stdout.readline():
+            self.assertIsNone(trial.poll())
+        trial.terminate()
+        output, _ = trial.communicate(timeout=PATIENCE)
+        self.assertIn("cleaned\n", output)
+        self.assertTrue(output.endswith("hook\n"), output)
+        self.assertNotIn("another", output)
+        self.assertEqual(trial.returncode, 1)
+        return output
+
+
 class LanesTests(SynchronousTestCase):
     """All tests, in two lanes."""
 
