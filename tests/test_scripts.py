@@ -39,22 +39,27 @@ FAILING = """
 """
 
 
+def started(script: str, folder: str, source: str) -> subprocess.Popen[str]:
+    """A run of a made-up module, in a folder that is made."""
+    Path(folder).mkdir()
+    Path(folder, "test_made_up.py").write_text(source)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), "test_made_up"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 class CountedTrialTests(SynchronousTestCase):
     """The line that closes a run of the tests."""
 
     def counted(self, source: str) -> tuple[int, list[str]]:
         """The exit code and the lines of a run of a made-up module."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        (folder / "test_made_up.py").write_text(source)
-        done = subprocess.run(
-            [sys.executable, str(SCRIPTS / "_counted_trial.py"), "test_made_up"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return done.returncode, done.stdout.splitlines()
+        with started("_counted_trial.py", self.mktemp(), source) as trial:
+            output, _ = trial.communicate()
+        return trial.returncode, output.splitlines()
 
     def test_all_well(self) -> None:
         """Skipped ones are named apart; what fails as marked has passed."""
@@ -126,16 +131,7 @@ class InterruptedTrialTests(SynchronousTestCase):
 
     def interrupted(self, source: str) -> str:
         """What a run prints that is told to end."""
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        (folder / "test_made_up.py").write_text(source)
-        trial = subprocess.Popen(
-            [sys.executable, str(SCRIPTS / "_trial.py"), "test_made_up"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        trial = started("_trial.py", self.mktemp(), source)
         self.addCleanup(trial.wait)
         self.addCleanup(trial.kill)
         assert trial.stdout is not None
